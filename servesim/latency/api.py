@@ -1,0 +1,83 @@
+"""What a latency model is: the time of a batch's next engine steps, in a form that a replica can leap over.
+
+A model answers for a batch with ``(first_step_s, growth_s, valid_steps)``: the first step takes ``first_step_s``,
+each following one ``growth_s`` more, for at most ``valid_steps`` steps, as long as the batch keeps its composition.
+That is exact for every cost that is linear in the attended context; a model with knots (a table, a sliding window)
+returns how many steps remain until the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from servesim.catalog import Gpu, ModelArchitecture
+
+UNLIMITED_STEPS = 1 << 60
+"""``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
+
+
+class BatchShape:
+    """What one engine step works on. A replica owns one and updates it in place; models only read it.
+
+    Attributes
+    ----------
+    sequences : int
+        Sequences that decode one token in this step.
+    context_tokens : int
+        Tokens that those sequences attend to in this step, summed: each one's KV length plus the token it writes.
+        Every following step attends ``sequences`` tokens more.
+    chunks : list of (tokens, start)
+        Prompt chunks of this step: how many tokens are computed, and how many of the same sequence are already in
+        the KV cache. If the step repeats, each ``start`` grows by its ``tokens``.
+    """
+
+    __slots__ = ("chunks", "context_tokens", "sequences")
+
+    def __init__(
+        self, sequences: int = 0, context_tokens: int = 0, chunks: list[tuple[int, int]] | None = None
+    ) -> None:
+        self.sequences = sequences
+        self.context_tokens = context_tokens
+        self.chunks: list[tuple[int, int]] = [] if chunks is None else chunks
+
+    def __repr__(self) -> str:
+        return f"BatchShape({self.sequences}, {self.context_tokens}, {self.chunks})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyContext:
+    """The replica that a latency model prices: set once, before the run.
+
+    Attributes
+    ----------
+    model, gpu
+        Catalog entries.
+    tensor_parallel
+        GPUs that one replica's weights are split over.
+    max_num_seqs, max_num_batched_tokens
+        Largest batch and token budget of a step.
+    async_scheduling
+        Whether the host prepares the next step while the GPU computes this one.
+    """
+
+    model: ModelArchitecture
+    gpu: Gpu
+    tensor_parallel: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    async_scheduling: bool
+
+
+class LatencyModel(Protocol):
+    """Price of engine steps. One object serves all replicas of a pool and keeps no state between calls."""
+
+    def reset(self, context: LatencyContext) -> None:
+        """Prepare for pricing the replica that *context* describes."""
+
+    def price(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return ``(first_step_s, growth_s, valid_steps)`` of *batch*; see the module's docstring.
+
+        ``first_step_s`` is strictly positive (zero would stall the clock), ``growth_s`` is not negative and
+        ``valid_steps`` is at least 1. The batch holds at least one decoding sequence or one chunk.
+        """

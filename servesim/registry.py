@@ -1,0 +1,125 @@
+"""How a name in a scenario becomes an object: built-in classes and entry points behind one look-up.
+
+A component is written ``{name: NAME, parameter: value, ...}``. Its class declares explicit keyword parameters with
+type hints; the registry validates what the scenario gives against them, so that every plugin, built-in or not,
+gets the same checks and the same error messages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+
+from servesim.errors import PluginError, nearest
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The named classes of one plugin kind.
+
+    Parameters
+    ----------
+    kind
+        What the classes are, in one word for messages: ``"router"``.
+    group
+        Entry-point group that third-party distributions declare: ``"servesim.routers"``.
+    builtin
+        Name to ``"module:Class"``; the module is imported when the name is first asked for.
+    """
+
+    kind: str
+    group: str
+    builtin: Mapping[str, str]
+    _models: dict[type, type[BaseModel]] = field(default_factory=dict, compare=False, repr=False)
+
+    def names(self) -> list[str]:
+        """Return every known name: the built-ins in their declared order, then the entry points, sorted."""
+        return [*self.builtin, *sorted({point.name for point in entry_points(group=self.group)} - set(self.builtin))]
+
+    def resolve(self, name: str) -> type[Any]:
+        """Return the class that *name* stands for.
+
+        Raises
+        ------
+        PluginError
+            If the name is unknown, has two providers, or its module fails to import.
+        """
+        targets = [self.builtin[name]] if name in self.builtin else []
+        targets += [point.value for point in entry_points(group=self.group) if point.name == name]
+        if not targets:
+            raise PluginError(
+                f"unknown {self.kind} (got {name!r}). expected one of {', '.join(self.names())}",
+                hint=nearest(name, self.names()),
+            )
+        if len(targets) > 1:
+            raise PluginError(f"{self.kind} {name!r} has {len(targets)} providers: {', '.join(targets)}. expected one")
+        module, _, attribute = targets[0].partition(":")
+        try:
+            return typing.cast("type[Any]", getattr(importlib.import_module(module), attribute))
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} {name!r} ({targets[0]}) failed to import: {type(error).__name__}: {error}"
+            ) from error
+
+    def parameters(self, name: str) -> type[BaseModel]:
+        """Return the pydantic model of the parameters that *name* takes beside its name."""
+        return parameters_model(self.resolve(name), self._models)
+
+    def build(self, name: str, parameters: Mapping[str, Any]) -> Any:
+        """Return a new object of the class behind *name*, its parameters validated.
+
+        Raises
+        ------
+        PluginError
+            If the name cannot be resolved.
+        pydantic.ValidationError
+            If a parameter is unknown, missing or of the wrong type.
+        """
+        validated = self.parameters(name)(**parameters)
+        return self.resolve(name)(**{key: getattr(validated, key) for key in type(validated).model_fields})
+
+
+def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None = None) -> type[BaseModel]:
+    """Return a pydantic model with one field per keyword parameter of *cls*'s constructor."""
+    if cache is not None and cls in cache:
+        return cache[cls]
+    fields: dict[str, Any] = {}
+    if cls.__init__ is not object.__init__:
+        hints = typing.get_type_hints(cls.__init__, include_extras=True)
+        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise PluginError(f"{cls.__qualname__}: parameter {parameter} hides the accepted keywords")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+    model = create_model(cls.__name__, __config__=config, **fields)
+    if cache is not None:
+        cache[cls] = model
+    return model
+
+
+def component(registry: Registry) -> BeforeValidator:
+    """Return a validator that builds a nested component from ``{name: ..., ...}``; objects pass as they are."""
+
+    def build(value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, Mapping):
+            parameters = dict(value)
+            name = parameters.pop("name", None)
+            if not isinstance(name, str):
+                raise ValueError(f"expected {{name: ...}} with one of {', '.join(registry.names())}")
+            try:
+                return registry.build(name, parameters)
+            except PluginError as error:
+                raise ValueError(str(error)) from error
+        return value
+
+    return BeforeValidator(build)

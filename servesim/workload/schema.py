@@ -1,0 +1,45 @@
+"""The one form in which requests travel: columns, units and the protocol of a workload.
+
+A workload yields polars frames in order of arrival, each with exactly the columns of `SCHEMA`. Readers, generators
+and transforms all speak this form; the cluster consumes it frame by frame, so a long trace is never held as objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import polars as pl
+
+SCHEMA: dict[str, pl.DataType] = {
+    "arrival_s": pl.Float64(),  # seconds since the start of the run, non-decreasing, >= 0
+    "prompt_tokens": pl.Int32(),  # >= 1
+    "output_tokens": pl.Int32(),  # >= 1
+    "model": pl.String(),  # tag: null where the source has none
+    "tenant": pl.String(),
+    "priority": pl.Int32(),  # 0 where the source has none; lower is served first
+    "session": pl.String(),
+    "slo_class": pl.String(),
+    "prefix_blocks": pl.List(pl.Int64()),  # ids of the prompt's blocks; null where the source has none
+}
+
+CHUNK_ROWS = 65_536
+"""Rows of a frame: the unit of streaming through the whole program, and of Parquet row groups."""
+
+
+class Workload(Protocol):
+    """A stream of requests.
+
+    Attributes
+    ----------
+    requests
+        How many requests there will be, or None when that is not known in advance.
+    notes
+        Counts worth telling the user (rows read, rows sorted, failures dropped, ...); complete after the last frame.
+    """
+
+    requests: int | None
+    notes: dict[str, int | float | str]
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Yield frames of at most `CHUNK_ROWS` rows with the columns of `SCHEMA`, in order of arrival."""
