@@ -15,9 +15,22 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, create_model
 
 from servesim.errors import PluginError, nearest
+
+
+class ComponentSpec(BaseModel):
+    """A component as a scenario writes it: a name, and the parameters of the class behind it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,10 @@ class Registry:
         """Return the pydantic model of the parameters that *name* takes beside its name."""
         return parameters_model(self.resolve(name), self._models)
 
-    def build(self, name: str, parameters: Mapping[str, Any]) -> Any:
+    def build(self, name: str, parameters: Mapping[str, Any], *, context: Mapping[str, Any] | None = None) -> Any:
         """Return a new object of the class behind *name*, its parameters validated.
+
+        *context* is handed to the validators; ``base_dir`` in it is what relative paths start from.
 
         Raises
         ------
@@ -82,7 +97,7 @@ class Registry:
         pydantic.ValidationError
             If a parameter is unknown, missing or of the wrong type.
         """
-        validated = self.parameters(name)(**parameters)
+        validated = self.parameters(name).model_validate(dict(parameters), context=context)
         return self.resolve(name)(**{key: getattr(validated, key) for key in type(validated).model_fields})
 
 
@@ -108,7 +123,7 @@ def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None =
 def component(registry: Registry) -> BeforeValidator:
     """Return a validator that builds a nested component from ``{name: ..., ...}``; objects pass as they are."""
 
-    def build(value: Any) -> Any:
+    def build(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             value = {"name": value}
         if isinstance(value, Mapping):
@@ -117,7 +132,7 @@ def component(registry: Registry) -> BeforeValidator:
             if not isinstance(name, str):
                 raise ValueError(f"expected {{name: ...}} with one of {', '.join(registry.names())}")
             try:
-                return registry.build(name, parameters)
+                return registry.build(name, parameters, context=info.context)
             except PluginError as error:
                 raise ValueError(str(error)) from error
         return value
