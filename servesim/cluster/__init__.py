@@ -1,0 +1,1 @@
+"""The model of a serving cluster: arrivals, routing and replicas on one SimPy clock."""

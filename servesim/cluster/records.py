@@ -59,7 +59,6 @@ SEGMENT = RowFormat(
         "prefill_tokens": "i",  # computed in each step
         "prefill_sequences": "i",
         "waiting": "i",  # requests in the queue when it began
-        "kv_blocks_used": "i",  # when its last step ended, before anything was released
     }
 )
 """One row per run of identical steps of a replica, when it ends."""

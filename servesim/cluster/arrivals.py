@@ -1,0 +1,167 @@
+"""From workload frames to requests at replicas: the arrival process and the routing of each request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+import polars as pl
+
+from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.records import Recorder
+from servesim.cluster.replica import Replica
+from servesim.cluster.request import Request
+from servesim.cluster.system import System
+from servesim.cluster.views import ReplicaGroup
+from servesim.errors import PluginError, TraceError, nearest
+from servesim.policies.api import RequestView, Router
+
+
+class Group:
+    """The replicas of one model and the router that spreads its requests over them."""
+
+    def __init__(self, model: str, replicas: Sequence[Replica], load: list[int], router: Router) -> None:
+        self.model = model
+        self.replicas = list(replicas)
+        self.views = ReplicaGroup(replicas, load)
+        self.router = router
+
+    def choose(self, request: Request) -> Replica:
+        """Return the replica that the router chooses.
+
+        Raises
+        ------
+        PluginError
+            If the answer is not a position in the group.
+        """
+        position = self.router.route(RequestView(request), self.views)
+        try:
+            if position >= 0:
+                return self.replicas[position]
+        except (IndexError, TypeError):
+            pass
+        raise PluginError(
+            f"router {type(self.router).__name__}: chose a replica that does not exist for request "
+            f"{request.request_id} (got {position!r}). expected an integer from 0 to {len(self.replicas) - 1}"
+        )
+
+
+class Arrivals:
+    """Bring the requests of a workload to the replicas, one event per distinct time of arrival.
+
+    Parameters
+    ----------
+    frames
+        Workload frames in order of arrival.
+    groups
+        One per model.
+    system, recorder
+        Of the run.
+    horizon_s
+        Requests that arrive at or after it are left out.
+    """
+
+    def __init__(
+        self,
+        frames: Iterator[pl.DataFrame],
+        groups: Sequence[Group],
+        *,
+        system: System,
+        recorder: Recorder,
+        horizon_s: float | None,
+    ) -> None:
+        self.groups = {group.model: group for group in groups}
+        self.system = system
+        self.recorder = recorder
+        self.horizon_s = horizon_s
+        self.arrived = 0
+        self.last_s = 0.0
+        self.finished = False
+        self.on_last: Callable[[], None] | None = None
+        self._requests = self._read(frames)
+        self._next: Request | None = None
+
+    def start(self) -> None:
+        """Schedule the first arrival.
+
+        Raises
+        ------
+        TraceError
+            If the workload is empty.
+        """
+        self._next = next(self._requests, None)
+        if self._next is None:
+            raise TraceError("workload: holds no request to simulate (got 0 rows). expected at least one")
+        self.system.clock.wake(Wakeup(self._arrive), self._next.arrival_s, ARRIVAL)
+
+    def _arrive(self, _: Wakeup) -> None:
+        system, groups = self.system, self.groups
+        clock = system.clock
+        now = clock._now
+        request = self._next
+        while request is not None:
+            if request.arrival_s > now:
+                self._next = request
+                clock.wake(Wakeup(self._arrive), request.arrival_s, ARRIVAL)
+                return
+            self.arrived += 1
+            if groups[request.model].choose(request).enqueue(request, now):
+                system.enter(now)
+            request = next(self._requests, None)
+        self.finished = True
+        self.last_s = now
+        if self.on_last is not None:
+            self.on_last()
+
+    def _read(self, frames: Iterator[pl.DataFrame]) -> Iterator[Request]:
+        request_id = 0
+        for frame in frames:
+            late = self.horizon_s is not None and frame["arrival_s"][-1] >= self.horizon_s
+            if late:
+                frame = frame.filter(pl.col("arrival_s") < self.horizon_s)  # noqa: PLW2901
+            if not frame.is_empty():
+                models = self._models(frame)
+                self.recorder.arrivals(frame)
+                for row in zip(
+                    range(request_id, request_id + len(frame)),
+                    frame["arrival_s"].to_list(),
+                    frame["prompt_tokens"].to_list(),
+                    frame["output_tokens"].to_list(),
+                    models,
+                    _values(frame["tenant"]),
+                    frame["priority"].to_list(),
+                    _values(frame["session"]),
+                    strict=False,
+                ):
+                    yield Request(*row)
+                request_id += len(frame)
+            if late:
+                return
+
+    def _models(self, frame: pl.DataFrame) -> Iterator[str]:
+        """Return the model that serves each request of *frame*."""
+        served = list(self.groups)
+        tags = frame["model"]
+        unknown = sorted(set(tags.unique().drop_nulls()) - set(served))
+        if unknown:
+            raise TraceError(
+                f"workload: requests are tagged with a model that no pool serves (got {unknown[0]!r}). "
+                f"expected one of {', '.join(served)}",
+                hint=nearest(unknown[0], served)
+                or f"workload.model_map: {{{unknown[0]}: {served[0]}}} maps the tag, workload.model replaces all tags",
+            )
+        if len(served) == 1:
+            return repeat(served[0])
+        if tags.null_count():
+            raise TraceError(
+                f"workload: requests without a model tag, while pools serve {len(served)} models "
+                f"({', '.join(served)}). expected a tag on every request",
+                hint="set workload.model, or model on each of workload.sources",
+            )
+        return iter(tags.to_list())
+
+
+def _values(column: pl.Series) -> Iterator[Any]:
+    """Return the values of *column*; cheaply when it is all null, as tags mostly are."""
+    return repeat(None) if column.null_count() == len(column) else iter(column.to_list())

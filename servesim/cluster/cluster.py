@@ -1,0 +1,133 @@
+"""The cluster of a run: its replicas on one clock, from the first arrival to the last row."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+
+import polars as pl
+
+from servesim.cluster.arrivals import Arrivals, Group
+from servesim.cluster.build import Plugins, Pool
+from servesim.cluster.records import ClusterAccount, Recorder, ReplicaAccount
+from servesim.cluster.replica import Replica
+from servesim.cluster.sampler import Sampler
+from servesim.cluster.system import System
+from servesim.cluster.views import LiveReplicaView
+from servesim.policies.api import PolicyContext
+from servesim.scenario import RunSpec
+
+
+class Cluster:
+    """Replicas, grouped by the model that they serve, and what drives them.
+
+    Parameters
+    ----------
+    pools
+        Resolved pools, in the scenario's order; replicas are numbered through them.
+    plugins
+        Router and scheduler; each model's group gets a router of its own.
+    recorder
+        Where rows go.
+    seed
+        The scenario's.
+    """
+
+    def __init__(self, pools: Sequence[Pool], plugins: Plugins, recorder: Recorder, *, seed: int) -> None:
+        self.recorder = recorder
+        self.system = System(recorder)
+        self.replicas: list[Replica] = []
+        self.groups: list[Group] = []
+        self._interrupted = False
+        plugins.scheduler.reset(PolicyContext(seed=seed, name="scheduler"))
+        for served in dict.fromkeys(pool.spec.model for pool in pools):
+            load: list[int] = []
+            first = len(self.replicas)
+            for pool in pools:
+                if pool.spec.model == served:
+                    for _ in range(pool.spec.replicas):
+                        self._add_replica(pool, plugins, load)
+            router = deepcopy(plugins.router)
+            router.reset(PolicyContext(seed=seed, name=f"router/{served}"))
+            self.groups.append(Group(served, self.replicas[first:], load, router))
+
+    def _add_replica(self, pool: Pool, plugins: Plugins, load: list[int]) -> None:
+        position = len(load)
+        load.append(0)
+        account = ReplicaAccount(
+            replica=len(self.replicas), pool=pool.spec.name, kv_blocks=pool.engine.kv_blocks
+        )
+        self.replicas.append(
+            Replica(
+                pool.engine,
+                latency=pool.latency,
+                scheduler=plugins.scheduler,
+                system=self.system,
+                account=account,
+                load=load,
+                position=position,
+            )
+        )
+
+    def run(
+        self, frames: Iterator[pl.DataFrame], run: RunSpec, *, on_tick: Callable[[int, float], None] | None = None
+    ) -> ClusterAccount:
+        """Simulate the arrival and service of all requests in *frames* and return the accounts.
+
+        Parameters
+        ----------
+        frames
+            Workload frames in order of arrival.
+        run
+            Horizon, drain and sampling.
+        on_tick
+            Called now and then with the number of requests arrived and the simulated time.
+        """
+        system, clock = self.system, self.system.clock
+        arrivals = Arrivals(
+            frames, self.groups, system=system, recorder=self.recorder, horizon_s=run.horizon_s
+        )
+        views = [LiveReplicaView(replica) for replica in self.replicas]
+
+        def tick(now: float) -> None:
+            self.recorder.tick()
+            if on_tick is not None:
+                on_tick(arrivals.arrived, now)
+
+        sampler = Sampler(views, system, interval_s=run.sample_interval_s, on_tick=tick)
+        sampler.active = lambda: system.requests > 0 or not arrivals.finished
+        if not run.drain:
+            if run.horizon_s is None:
+                arrivals.on_last = clock.stop
+            else:
+                clock.stop(run.horizon_s)
+        arrivals.start()
+        sampler.start()
+        collecting = gc.isenabled()
+        gc.disable()  # a run makes no reference cycles, and its many live objects would make each collection slow
+        try:
+            stopped = clock.run_until_stopped()
+        finally:
+            if collecting:
+                gc.enable()
+        end_s = clock.now if stopped else max(system.changed_s, arrivals.last_s)
+        sampler.flush()
+        return self._close(end_s, arrivals.arrived)
+
+    def interrupt(self) -> None:
+        """End the run at the present simulated time, keeping what has happened. Safe in a signal handler."""
+        self._interrupted = True
+        self.system.clock.stop()
+
+    def _close(self, end_s: float, arrived: int) -> ClusterAccount:
+        for replica in self.replicas:
+            replica.close(end_s)
+        system = self.system
+        return ClusterAccount(
+            end_s=end_s,
+            arrived=arrived,
+            system_area_s=system.area_s + (end_s - system.changed_s) * system.requests,
+            interrupted=self._interrupted,
+            replicas=[replica.account for replica in self.replicas],
+        )

@@ -1,0 +1,28 @@
+"""The settings of a replica's engine, with everything computed that a scenario leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Resolved settings; the names are those of the scenario's ``engine`` block.
+
+    Attributes
+    ----------
+    kv_blocks
+        KV-cache blocks of one replica.
+    context_limit
+        Most tokens of prompt and output together: the model length or one more than the KV cache holds (the last
+        token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    kv_block_tokens: int
+    kv_blocks: int
+    context_limit: int
+    chunked_prefill: bool = True
+    prefill_only_steps: bool = False
+    leap: bool = True

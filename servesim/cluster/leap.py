@@ -1,0 +1,61 @@
+"""The closed forms of a segment: a run of identical engine steps, each ``growth_s`` longer than the one before.
+
+Boundary k of a segment that starts at t0 is t0 + T(k) with T(k) = k*step_s + growth_s*k*(k-1)/2. Both engine modes,
+the audits and `RunResult.token_times` compute boundaries with this one expression, so that they agree to the last
+bit. See docs/how-it-works.md.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+
+def boundary_s(start_s: float, step_s: float, growth_s: float, steps: int) -> float:
+    """Return the time at which step number *steps* (from 1) of a segment ends; 0 gives its start."""
+    return start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
+
+
+def steps_until(time_s: float, start_s: float, step_s: float, growth_s: float) -> int:
+    """Return the smallest k >= 1 whose boundary is at or after *time_s*.
+
+    The root of the quadratic, in its form without cancellation, is a first guess; the answer is then found by
+    comparing boundaries, so that it is exact whatever the rounding.
+    """
+    elapsed_s = time_s - start_s
+    if elapsed_s <= step_s:
+        k = 1
+    else:
+        half = step_s - 0.5 * growth_s
+        k = int(2.0 * elapsed_s / (half + sqrt(half * half + 2.0 * growth_s * elapsed_s)))
+        k = max(k, 1)
+    while boundary_s(start_s, step_s, growth_s, k) < time_s:
+        k += 1
+    while k > 1 and boundary_s(start_s, step_s, growth_s, k - 1) >= time_s:
+        k -= 1
+    return k
+
+
+def decode_blocks(by_residue: list[int], sequences: int, decode_step: int, steps: int) -> int:
+    """Return how many KV blocks decoding *steps* more steps takes.
+
+    A sequence of c tokens takes a new block of s tokens at the start of a step when c is a multiple of s. Sequences
+    are counted by r = (decode_step - c) mod s, which a step leaves as it is: the sequences that take a block
+    j steps from now are those with r = (decode_step + j) mod s.
+
+    Parameters
+    ----------
+    by_residue
+        Number of decoding sequences for each r; its length is the block size s.
+    sequences
+        Their sum.
+    decode_step
+        Number of the replica's next decode step.
+    """
+    block_tokens = len(by_residue)
+    cycles, rest = divmod(steps, block_tokens)
+    first = decode_step % block_tokens
+    last = first + rest
+    blocks = cycles * sequences + sum(by_residue[first:last])
+    if last > block_tokens:
+        blocks += sum(by_residue[: last - block_tokens])
+    return blocks

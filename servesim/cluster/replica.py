@@ -1,0 +1,493 @@
+"""One replica of a model: continuous batching over a paged KV cache, leaping from one change of the batch to the next.
+
+This is the hot path of the program. A replica wakes up at step boundaries only. `_boundary` books the steps since the
+last one, lets finished requests go and hands over to `_plan`, which decides what the next step works on (preemption,
+the prompt in progress, admission: vLLM V1's order) and when to wake up next. While the batch keeps its composition the
+steps form a *segment*, priced once; `engine.leap: false` wakes up after every step of it and is otherwise the same
+code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` what routers may see.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from math import inf
+
+from servesim.cluster.clock import STEP_END, Clock, Wakeup
+from servesim.cluster.engine import Engine
+from servesim.cluster.leap import boundary_s, decode_blocks, steps_until
+from servesim.cluster.queues import queue_for
+from servesim.cluster.records import EVENT, EVENT_KINDS, FINISH_REASONS, OUTCOME, SEGMENT, STATES, ReplicaAccount
+from servesim.cluster.request import Request
+from servesim.cluster.system import System
+from servesim.errors import PluginError
+from servesim.latency.api import BatchShape, LatencyModel
+from servesim.policies.api import RequestView, Scheduler
+from servesim.policies.schedulers import FirstComeFirstServed
+
+PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
+NEVER = float("nan")
+COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
+STOP, LENGTH, PROMPT_TOO_LONG = map(FINISH_REASONS.index, ("stop", "length", "prompt_too_long"))
+PREEMPTED, READMITTED, RESUMED, REFUSED = map(EVENT_KINDS.index, ("preempted", "readmitted", "resumed", "rejected"))
+
+
+class Replica:
+    """A replica of one pool.
+
+    Parameters
+    ----------
+    engine
+        Its settings, resolved.
+    latency
+        Prices its steps; reset already.
+    scheduler
+        Orders its queue; reset already.
+    system
+        The cluster's clock, buffers and population.
+    account
+        Names the replica and its pool; filled in when the run ends.
+    load
+        Requests per replica of its group, of which it keeps number *position* up to date.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        latency: LatencyModel,
+        scheduler: Scheduler,
+        system: System,
+        account: ReplicaAccount,
+        load: list[int],
+        position: int,
+    ) -> None:
+        self.engine = engine
+        self.latency = latency
+        self.scheduler = scheduler
+        self.first_come_first_served = type(scheduler) is FirstComeFirstServed
+        self.system = system
+        self.clock: Clock = system.clock
+        self.account = account
+        self.index = account.replica
+        self.load = load
+        self.position = position
+
+        self.wakeup = Wakeup(self._boundary)
+        self.wake_s: float | None = None  # when the next boundary is due; None: idle
+        self.priority = STEP_END + account.replica
+
+        self.queue = queue_for(scheduler)
+        self.waiting_tokens = 0
+        self.running: dict[Request, None] = {}  # in order of admission
+        self.prefilling: list[Request] = []  # those whose prompt the segment works on, in the order of its chunks
+        self.decoding: list[tuple[int, int, Request]] = []  # heap by finish_step
+        self.decode_step = 0
+        self.context_tokens = 0  # in the KV cache, of the decoding requests
+        self.block_tokens = engine.kv_block_tokens
+        self.by_residue = [0] * engine.kv_block_tokens
+        self.free_blocks = engine.kv_blocks
+        self.free_blocks_min = engine.kv_blocks
+
+        self.batch = BatchShape()  # of the segment
+        self.start_s = 0.0
+        self.step_s = 0.0
+        self.growth_s = 0.0
+        self.limit = 0  # steps that the segment may have at most
+        self.done = 0  # steps of it that are booked
+        self.planned = 0  # steps of it after which the replica wakes up
+        self.waiting_at_start = 0
+
+        self.integrated_s = 0.0
+        self.queue_area_s = 0.0
+        self.batch_area_s = 0.0
+        self.output_tokens = 0
+        self.steps = 0
+        self.busy_s = 0.0
+
+    # -- arrivals ---------------------------------------------------------------------------------------------------
+
+    def enqueue(self, request: Request, now: float) -> bool:
+        """Take a request into the queue, or refuse it (return False) when its prompt can never fit."""
+        room = self.engine.context_limit - request.prompt_tokens
+        if room < request.target_tokens:
+            if room < 1:
+                self._reject(request, now)
+                return False
+            request.target_tokens = room
+        if not self.first_come_first_served:
+            request.key = self.scheduler.key(RequestView(request))
+        self._integrate(now)
+        is_first = self.queue.push(request)
+        self.waiting_tokens += request.prompt_tokens
+        self.load[self.position] += 1
+        self.account.enqueued += 1
+        if self.wake_s is None:
+            self._wake_at(now)
+        elif (
+            is_first
+            and self.planned - self.done > 1
+            and not self.batch.chunks
+            and len(self.running) < self.engine.max_num_seqs
+        ):
+            self._cut(now)
+        return True
+
+    def _cut(self, now: float) -> None:
+        """Wake up at the end of the step in flight instead of at the end of the leap."""
+        steps = max(self.done + 1, steps_until(now, self.start_s, self.step_s, self.growth_s))
+        if steps < self.planned:
+            self.planned = steps
+            self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))
+
+    def _wake_at(self, time_s: float) -> None:
+        self.wake_s = time_s
+        self.clock.wake(self.wakeup, time_s, self.priority)
+
+    def _integrate(self, now: float) -> None:
+        """Advance the integrals of queue and batch size, before either changes."""
+        elapsed_s = now - self.integrated_s
+        self.integrated_s = now
+        self.queue_area_s += elapsed_s * len(self.queue)
+        self.batch_area_s += elapsed_s * len(self.running)
+
+    # -- the boundary of a step -------------------------------------------------------------------------------------
+
+    def _boundary(self, wakeup: Wakeup) -> None:
+        wakeup.rearm()
+        now = self.clock._now
+        if now != self.wake_s:  # a cut brought the wake-up forward
+            return
+        self._integrate(now)
+        changed = False
+        steps = self.planned - self.done
+        if steps:
+            self._book(steps)
+            decoding = self.decoding
+            while decoding and decoding[0][0] <= self.decode_step:
+                self._finish_decoding(heappop(decoding)[2], now)
+                changed = True
+            if self.prefilling and self._finish_prefills(now):
+                changed = True
+        self._plan(now, changed)
+
+    def _book(self, steps: int) -> None:
+        """Account for *steps* more steps of the segment: KV blocks, context and tokens."""
+        self.done += steps
+        sequences = self.batch.sequences
+        if sequences:
+            self.free_blocks -= decode_blocks(self.by_residue, sequences, self.decode_step, steps)
+            self.decode_step += steps
+            tokens = sequences * steps
+            self.context_tokens += tokens
+            self.output_tokens += tokens
+        if self.prefilling:
+            block_tokens = self.block_tokens
+            for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+                before = request.computed_tokens
+                request.computed_tokens = after = before + chunk * steps
+                self.free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
+        if self.free_blocks < self.free_blocks_min:
+            self.free_blocks_min = self.free_blocks
+
+    def _finish_prefills(self, now: float) -> bool:
+        """Emit a token for every prompt that is complete and return whether there was one."""
+        prefilling, self.prefilling = self.prefilling, []
+        for request in prefilling:
+            if request.computed_tokens < request.prefill_tokens:
+                self.prefilling.append(request)
+                continue
+            request.emitted_tokens += 1
+            self.output_tokens += 1
+            if request.first_token_s is None:
+                request.first_token_s = now
+            else:
+                self._event(RESUMED, request, now)
+            if request.emitted_tokens == request.target_tokens:
+                self._leave(request, now, request.computed_tokens)
+            else:
+                self._join_decoding(request)
+        return len(self.prefilling) < len(prefilling)
+
+    def _join_decoding(self, request: Request) -> None:
+        context, step = request.computed_tokens, self.decode_step
+        request.context_offset = context - step
+        request.finish_step = finish_step = step + request.target_tokens - request.emitted_tokens
+        request.residue = residue = (step - context) % self.block_tokens
+        self.by_residue[residue] += 1
+        self.context_tokens += context
+        heappush(self.decoding, (finish_step, request.request_id, request))
+
+    def _finish_decoding(self, request: Request, now: float) -> None:
+        context = request.context_offset + self.decode_step
+        self.by_residue[request.residue] -= 1
+        self.context_tokens -= context
+        self._leave(request, now, context)
+
+    def _leave(self, request: Request, now: float, context: int) -> None:
+        """Let a finished request go, with the blocks of its *context* tokens."""
+        del self.running[request]
+        self.free_blocks -= -context // self.block_tokens
+        self.load[self.position] -= 1
+        self.account.completed += 1
+        system = self.system
+        system.leave(now)
+        target_tokens = request.target_tokens
+        system.outcomes += PACK_OUTCOME(
+            request.request_id,
+            self.index,
+            request.scheduled_s,
+            request.first_token_s,
+            now,
+            target_tokens,
+            request.preemptions,
+            COMPLETED,
+            STOP if target_tokens == request.output_tokens else LENGTH,
+        )
+
+    # -- what to do next --------------------------------------------------------------------------------------------
+
+    def _plan(self, now: float, changed: bool) -> None:
+        """Choose the work of the next step, and how many steps to leap; *changed*: the batch is not what it was."""
+        sequences = len(self.decoding)
+        chunks: list[tuple[int, int]] = []
+        preempted = False
+        if self.queue or self.prefilling or self.by_residue[self.decode_step % self.block_tokens] > self.free_blocks:
+            admitted_before = len(self.running)
+            sequences, chunks, preempted = self._compose(now)
+            changed = changed or preempted or len(self.running) != admitted_before
+        if changed or self.done == self.limit:
+            if self.done:
+                self._close_segment(now)
+            if not (sequences or chunks):
+                self._go_idle()
+                return
+            self._open_segment(now, sequences, chunks)
+        # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
+        steps = 1
+        if self.engine.leap and not preempted:  # after a preemption nothing was admitted: the next boundary must try
+            steps = self.limit - self.done
+            if sequences:
+                steps = min(steps, self.decoding[0][0] - self.decode_step)
+            if steps > 1:
+                steps = self._steps_in_memory(steps)
+        self.planned = planned = self.done + steps
+        self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, planned))
+
+    def _compose(self, now: float) -> tuple[int, list[tuple[int, int]], bool]:
+        """Return the next step's decoding sequences and prompt chunks, and whether anything was preempted for it.
+
+        Decodes come first, then the prompt in progress, then the queue: the order of vLLM V1.
+        """
+        engine = self.engine
+        if engine.prefill_only_steps and self.queue:
+            chunks = self._admit(now, engine.max_num_batched_tokens, self.free_blocks)
+            if chunks:
+                return 0, chunks, False
+        free, preempted = self._make_room(now)
+        sequences = len(self.decoding)
+        budget = engine.max_num_batched_tokens - sequences
+        chunks = []
+        if self.prefilling:
+            request = self.prefilling[0]
+            chunk = min(request.prefill_tokens - request.computed_tokens, budget)
+            chunks.append((chunk, request.computed_tokens))
+            budget -= chunk
+        if self.queue and not preempted and not engine.prefill_only_steps:
+            chunks += self._admit(now, budget, free)
+        return sequences, chunks, preempted
+
+    def _make_room(self, now: float) -> tuple[int, bool]:
+        """Preempt until the next step's decodes and the prompt in progress find KV blocks.
+
+        Return the blocks that are then left for admission, and whether anything was preempted.
+        """
+        block_tokens = self.block_tokens
+        preempted = False
+        while True:
+            blocks = self.by_residue[self.decode_step % block_tokens]
+            if self.prefilling:
+                request = self.prefilling[0]
+                before = request.computed_tokens
+                budget = self.engine.max_num_batched_tokens - len(self.decoding)
+                after = min(request.prefill_tokens, before + budget)
+                blocks += -(-after // block_tokens) + (-before // block_tokens)
+            if blocks <= self.free_blocks:
+                return self.free_blocks - blocks, preempted
+            self._preempt(self.queue.victim(self.running), now)
+            preempted = True
+
+    def _preempt(self, request: Request, now: float) -> None:
+        """Send a running request back to the queue: it will recompute its prompt and what it has emitted."""
+        del self.running[request]
+        if request in self.prefilling:
+            self.prefilling.remove(request)
+            context = request.computed_tokens
+        else:
+            self.decoding = [entry for entry in self.decoding if entry[2] is not request]
+            heapify(self.decoding)
+            context = request.context_offset + self.decode_step
+            self.by_residue[request.residue] -= 1
+            self.context_tokens -= context
+            request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
+        self.free_blocks -= -context // self.block_tokens
+        request.prefill_tokens = request.prompt_tokens + request.emitted_tokens
+        request.computed_tokens = 0
+        request.preemptions += 1
+        self.account.preemptions += 1
+        self.waiting_tokens += request.prefill_tokens
+        self.queue.requeue(request)
+        self._event(PREEMPTED, request, now)
+
+    def _admit(self, now: float, budget: int, free: int) -> list[tuple[int, int]]:
+        """Admit waiting requests while tokens of the *budget*, *free* blocks and seats last; return their chunks."""
+        queue, running, max_num_seqs = self.queue, self.running, self.engine.max_num_seqs
+        chunks: list[tuple[int, int]] = []
+        while queue and budget > 0 and len(running) < max_num_seqs:
+            request = queue.first()
+            chunk = request.prefill_tokens
+            if chunk > budget:
+                if not self.engine.chunked_prefill:
+                    break
+                chunk = budget
+            blocks = -(-chunk // self.block_tokens)
+            if blocks > free:
+                break
+            queue.pop()
+            running[request] = None
+            self.prefilling.append(request)
+            chunks.append((chunk, 0))
+            budget -= chunk
+            free -= blocks
+            self.waiting_tokens -= request.prefill_tokens
+            if request.scheduled_s is None:
+                request.scheduled_s = now
+            else:
+                self._event(READMITTED, request, now)
+        return chunks
+
+    # -- segments ---------------------------------------------------------------------------------------------------
+
+    def _open_segment(self, now: float, sequences: int, chunks: list[tuple[int, int]]) -> None:
+        batch = self.batch
+        batch.sequences = sequences
+        batch.context_tokens = self.context_tokens + sequences if sequences else 0
+        batch.chunks = chunks
+        step_s, growth_s, limit = self.latency.price(batch)
+        if not (0.0 < step_s < inf and 0.0 <= growth_s < inf and limit >= 1):
+            raise PluginError(
+                f"latency model {type(self.latency).__name__}: cannot price {batch} so (got "
+                f"{(step_s, growth_s, limit)!r}). expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1, finite"
+            )
+        if chunks:  # a run of equal chunks of one long prompt repeats; anything else is a step of its own
+            request = self.prefilling[0]
+            remaining = request.prefill_tokens - request.computed_tokens
+            limit = min(limit, remaining // chunks[0][0]) if len(chunks) == 1 else 1
+        self.start_s = now
+        self.step_s = step_s
+        self.growth_s = growth_s
+        self.limit = limit
+        self.done = 0
+        self.waiting_at_start = len(self.queue)
+
+    def _steps_in_memory(self, steps: int) -> int:
+        """Return how many of the next *steps* steps (of which one does) find KV blocks."""
+        sequences, chunks = self.batch.sequences, self.batch.chunks
+        if not chunks and (steps // self.block_tokens + 1) * sequences <= self.free_blocks:
+            return steps
+        if self.blocks_needed(steps) <= self.free_blocks:
+            return steps
+        fits, fails = 1, steps
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if self.blocks_needed(middle) <= self.free_blocks:
+                fits = middle
+            else:
+                fails = middle
+        return fits
+
+    def blocks_needed(self, steps: int) -> int:
+        """Return how many KV blocks *steps* more steps of the segment take."""
+        blocks = 0
+        if self.batch.sequences:
+            blocks = decode_blocks(self.by_residue, self.batch.sequences, self.decode_step, steps)
+        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+            before = request.computed_tokens
+            blocks += -(-(before + chunk * steps) // self.block_tokens) + (-before // self.block_tokens)
+        return blocks
+
+    def _close_segment(self, now: float) -> None:
+        """Write down the segment that ends *now*."""
+        batch = self.batch
+        self.steps += self.done
+        self.busy_s += now - self.start_s
+        prefill_tokens = 0
+        for tokens, _ in batch.chunks:
+            prefill_tokens += tokens
+        self.system.segments += PACK_SEGMENT(
+            self.index,
+            self.start_s,
+            self.step_s,
+            self.growth_s,
+            self.done,
+            batch.sequences,
+            batch.context_tokens,
+            prefill_tokens,
+            len(batch.chunks),
+            self.waiting_at_start,
+        )
+
+    def _go_idle(self) -> None:
+        self.wake_s = None
+        self.limit = self.done = self.planned = 0
+        self.batch.sequences = self.batch.context_tokens = 0
+        self.batch.chunks = []
+
+    # -- rare -------------------------------------------------------------------------------------------------------
+
+    def _event(self, kind: int, request: Request, now: float) -> None:
+        self.system.events += EVENT.pack.pack(now, kind, request.request_id, self.index, request.emitted_tokens)
+
+    def _reject(self, request: Request, now: float) -> None:
+        self.account.rejected += 1
+        self._event(REFUSED, request, now)
+        row = (request.request_id, self.index, NEVER, NEVER, NEVER, 0, 0, REJECTED, PROMPT_TOO_LONG)
+        self.system.outcomes += PACK_OUTCOME(*row)
+
+    def steps_unbooked(self, now: float) -> int:
+        """Return how many steps of the segment have ended at or before *now* and are not booked yet."""
+        if self.planned == self.done:
+            return 0
+        steps = steps_until(now, self.start_s, self.step_s, self.growth_s)
+        if boundary_s(self.start_s, self.step_s, self.growth_s, steps) > now:
+            steps -= 1
+        return max(0, min(steps, self.planned) - self.done)
+
+    def close(self, now: float) -> None:
+        """End the run: book the steps that ended before *now*, write down what is unfinished, fill in the account."""
+        self._integrate(now)
+        if self.planned > self.done:
+            steps = steps_until(now, self.start_s, self.step_s, self.growth_s) - 1 - self.done
+            if steps > 0:
+                self._book(steps)
+        if self.done:
+            self._close_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done))
+        for _, _, request in self.decoding:
+            request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
+        for request in sorted([*self.running, *self.queue], key=lambda request: request.request_id):
+            self.system.outcomes += PACK_OUTCOME(
+                request.request_id,
+                self.index,
+                NEVER if request.scheduled_s is None else request.scheduled_s,
+                NEVER if request.first_token_s is None else request.first_token_s,
+                NEVER,
+                request.emitted_tokens,
+                request.preemptions,
+                UNFINISHED,
+                -1,
+            )
+        account = self.account
+        account.queue_area_s, account.batch_area_s = self.queue_area_s, self.batch_area_s
+        account.output_tokens, account.steps, account.busy_s = self.output_tokens, self.steps, self.busy_s
+        account.kv_blocks_used = self.engine.kv_blocks - self.free_blocks
+        account.kv_blocks_used_max = self.engine.kv_blocks - self.free_blocks_min
+        account.waiting, account.running = len(self.queue), len(self.running)

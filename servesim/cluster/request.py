@@ -1,0 +1,68 @@
+"""A request while it is in the system."""
+
+from __future__ import annotations
+
+
+
+class Request:
+    """What the kernel knows of a request; policies see it through `servesim.policies.api.RequestView`.
+
+    A request that decodes holds ``context_offset + decode_step`` tokens of KV, where ``decode_step`` counts its
+    replica's decode steps, and leaves the batch when that count reaches ``finish_step``: neither changes while it
+    decodes, so a leap does not touch it.
+    """
+
+    __slots__ = (
+        "arrival_s",
+        "computed_tokens",  # of the prefill in progress that are in the KV cache
+        "context_offset",
+        "emitted_tokens",  # when it last joined or left the batch
+        "finish_step",
+        "first_token_s",
+        "key",  # the scheduler's
+        "model",
+        "output_tokens",  # asked for by the workload
+        "preemptions",
+        "prefill_tokens",  # to compute before the next token: the prompt, and after a preemption what it had emitted
+        "priority",
+        "prompt_tokens",
+        "request_id",
+        "residue",  # its class in `leap.decode_blocks`
+        "scheduled_s",
+        "session",
+        "target_tokens",  # output that it will emit: output_tokens, or fewer at the context limit
+        "tenant",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        arrival_s: float,
+        prompt_tokens: int,
+        output_tokens: int,
+        model: str,
+        tenant: str | None,
+        priority: int,
+        session: str | None,
+    ) -> None:
+        self.request_id = request_id
+        self.arrival_s = arrival_s
+        self.prompt_tokens = prompt_tokens
+        self.output_tokens = output_tokens
+        self.model = model
+        self.tenant = tenant
+        self.priority = priority
+        self.session = session
+        self.target_tokens = output_tokens
+        self.prefill_tokens = prompt_tokens
+        self.computed_tokens = 0
+        self.emitted_tokens = 0
+        self.preemptions = 0
+        self.scheduled_s: float | None = None
+        self.first_token_s: float | None = None
+        self.key = 0.0
+        self.context_offset = 0
+        self.finish_step = 0
+        self.residue = 0
+
+
