@@ -26,6 +26,7 @@ class Group:
         self.replicas = list(replicas)
         self.views = ReplicaGroup(replicas, load)
         self.router = router
+        self.route = router.route
 
     def choose(self, request: Request) -> Replica:
         """Return the replica that the router chooses.
@@ -35,7 +36,7 @@ class Group:
         PluginError
             If the answer is not a position in the group.
         """
-        position = self.router.route(RequestView(request), self.views)
+        position = self.route(RequestView(request), self.views)
         try:
             if position >= 0:
                 return self.replicas[position]
@@ -95,7 +96,7 @@ class Arrivals:
             raise TraceError("workload: holds no request to simulate (got 0 rows). expected at least one")
         self.system.clock.wake(Wakeup(self._arrive), self._next.arrival_s, ARRIVAL)
 
-    def _arrive(self, _: Wakeup) -> None:
+    def _arrive(self) -> None:
         system, groups = self.system, self.groups
         clock = system.clock
         now = clock._now
@@ -107,7 +108,8 @@ class Arrivals:
                 return
             self.arrived += 1
             if groups[request.model].choose(request).enqueue(request, now):
-                system.enter(now)
+                system.requests += 1
+                system.area_s -= now
             request = next(self._requests, None)
         self.finished = True
         self.last_s = now

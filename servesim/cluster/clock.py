@@ -7,8 +7,8 @@ encoded in SimPy's integer priority; insertion order never decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heappush
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 from typing import Any
 
 from simpy import Environment, Event
@@ -23,20 +23,13 @@ STOP = 0
 
 
 class Wakeup(Event):
-    """An event with one callback that may be scheduled again and again, even while it is still scheduled.
+    """An event that only calls back: it holds no value, nothing waits for it, and it may be scheduled repeatedly.
 
-    SimPy takes an event's callbacks away when it happens; the callback puts them back with `rearm`, so that a replica
-    needs one object for all its wake-ups. Which of them is due is for the callback to know.
+    A replica needs one object for all its wake-ups; which of them is still due is for its callback to know.
     """
 
-    def __init__(self, callback: Callable[[Any], None]) -> None:
-        self._ok = True
-        self._armed = (callback,)
-        self.callbacks = self._armed  # type: ignore[assignment]
-
-    def rearm(self) -> None:
-        """Make it callable again."""
-        self.callbacks = self._armed  # type: ignore[assignment]
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
 
 
 class Stop(SimPyException):
@@ -50,18 +43,33 @@ class Clock(Environment):
         """Call *wakeup* back at *time_s*, among simultaneous events by *priority*."""
         heappush(self._queue, (time_s, priority, next(self._eid), wakeup))  # type: ignore[arg-type]
 
+    def schedule_directly(self) -> tuple[list[Any], Iterator[int]]:
+        """Return SimPy's heap and counter, for the one caller that cannot afford a call of `wake` per event."""
+        return self._queue, self._eid
+
     def stop(self, time_s: float | None = None) -> None:
         """End `run_until_stopped` before any other event of *time_s* (default: now). Safe in a signal handler."""
         self.wake(Wakeup(_raise_stop), self._now if time_s is None else time_s, STOP)
 
     def run_until_stopped(self) -> bool:
-        """Process events until none is left (return False) or `stop` takes effect (return True)."""
+        """Process events until none is left (return False) or `stop` takes effect (return True).
+
+        Wake-ups are called back here, without the steps that SimPy needs for events with values and waiters; any
+        other event, such as those of SimPy processes, is SimPy's to handle.
+        """
+        queue = self._queue
         try:
-            self.run()
+            while queue:
+                self._now, priority, number, event = heappop(queue)
+                if type(event) is Wakeup:
+                    event.callback()
+                else:
+                    heappush(queue, (self._now, priority, number, event))
+                    self.step()
         except Stop:
             return True
         return False
 
 
-def _raise_stop(_: Wakeup) -> None:
+def _raise_stop() -> None:
     raise Stop

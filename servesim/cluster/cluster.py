@@ -127,7 +127,7 @@ class Cluster:
         return ClusterAccount(
             end_s=end_s,
             arrived=arrived,
-            system_area_s=system.area_s + (end_s - system.changed_s) * system.requests,
+            system_area_s=system.area_s + end_s * system.requests,
             interrupted=self._interrupted,
             replicas=[replica.account for replica in self.replicas],
         )

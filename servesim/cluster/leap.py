@@ -52,10 +52,11 @@ def decode_blocks(by_residue: list[int], sequences: int, decode_step: int, steps
         Number of the replica's next decode step.
     """
     block_tokens = len(by_residue)
-    cycles, rest = divmod(steps, block_tokens)
     first = decode_step % block_tokens
-    last = first + rest
-    blocks = cycles * sequences + sum(by_residue[first:last])
-    if last > block_tokens:
-        blocks += sum(by_residue[: last - block_tokens])
-    return blocks
+    if steps == 1:
+        return by_residue[first]
+    last = first + steps
+    if last <= block_tokens:
+        return sum(by_residue[first:last])
+    cycles, last = divmod(last, block_tokens)
+    return cycles * sequences + sum(by_residue[:last]) - sum(by_residue[:first])

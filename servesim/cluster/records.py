@@ -58,7 +58,6 @@ SEGMENT = RowFormat(
         "context_tokens": "q",  # attended by them in the first step; each step attends `sequences` more
         "prefill_tokens": "i",  # computed in each step
         "prefill_sequences": "i",
-        "waiting": "i",  # requests in the queue when it began
     }
 )
 """One row per run of identical steps of a replica, when it ends."""
@@ -93,8 +92,8 @@ class ReplicaAccount:
         Requests that reached it, left it finished, were refused by it; times that it preempted.
     output_tokens
         Tokens that it emitted.
-    steps, busy_s
-        Engine steps and the time they took.
+    busy_s
+        Time that its engine steps took.
     kv_blocks, kv_blocks_used, kv_blocks_used_max
         Blocks there are; taken at the end of the run; most taken at once.
     waiting, running
@@ -110,7 +109,6 @@ class ReplicaAccount:
     rejected: int = 0
     preemptions: int = 0
     output_tokens: int = 0
-    steps: int = 0
     busy_s: float = 0.0
     kv_blocks: int = 0
     kv_blocks_used: int = 0

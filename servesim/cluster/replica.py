@@ -25,6 +25,7 @@ from servesim.policies.api import RequestView, Scheduler
 from servesim.policies.schedulers import FirstComeFirstServed
 
 PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
+NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
 STOP, LENGTH, PROMPT_TOO_LONG = map(FINISH_REASONS.index, ("stop", "length", "prompt_too_long"))
@@ -50,6 +51,48 @@ class Replica:
         Requests per replica of its group, of which it keeps number *position* up to date.
     """
 
+    __slots__ = (
+        "account",
+        "batch",
+        "batch_area_s",
+        "block_tokens",
+        "busy_s",
+        "by_residue",
+        "clock",
+        "completed",
+        "context_tokens",
+        "decode_step",
+        "decoding",
+        "done",
+        "engine",
+        "event_ids",
+        "events",
+        "first_come_first_served",
+        "free_blocks",
+        "free_blocks_min",
+        "growth_s",
+        "index",
+        "leap",
+        "limit",
+        "load",
+        "output_tokens",
+        "planned",
+        "position",
+        "prefilling",
+        "price",
+        "priority",
+        "queue",
+        "queue_area_s",
+        "running",
+        "scheduler",
+        "start_s",
+        "step_s",
+        "system",
+        "waiting_tokens",
+        "wake_s",
+        "wakeup",
+    )
+
     def __init__(
         self,
         engine: Engine,
@@ -62,11 +105,13 @@ class Replica:
         position: int,
     ) -> None:
         self.engine = engine
-        self.latency = latency
+        self.price = latency.price
+        self.leap = engine.leap
         self.scheduler = scheduler
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
         self.system = system
         self.clock: Clock = system.clock
+        self.events, self.event_ids = system.clock.schedule_directly()
         self.account = account
         self.index = account.replica
         self.load = load
@@ -95,13 +140,12 @@ class Replica:
         self.limit = 0  # steps that the segment may have at most
         self.done = 0  # steps of it that are booked
         self.planned = 0  # steps of it after which the replica wakes up
-        self.waiting_at_start = 0
 
-        self.integrated_s = 0.0
+        # Integrals of queue and batch size: the times at which requests left, minus those at which they came.
         self.queue_area_s = 0.0
         self.batch_area_s = 0.0
+        self.completed = 0
         self.output_tokens = 0
-        self.steps = 0
         self.busy_s = 0.0
 
     # -- arrivals ---------------------------------------------------------------------------------------------------
@@ -116,11 +160,10 @@ class Replica:
             request.target_tokens = room
         if not self.first_come_first_served:
             request.key = self.scheduler.key(RequestView(request))
-        self._integrate(now)
         is_first = self.queue.push(request)
+        self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
         self.load[self.position] += 1
-        self.account.enqueued += 1
         if self.wake_s is None:
             self._wake_at(now)
         elif (
@@ -143,29 +186,22 @@ class Replica:
         self.wake_s = time_s
         self.clock.wake(self.wakeup, time_s, self.priority)
 
-    def _integrate(self, now: float) -> None:
-        """Advance the integrals of queue and batch size, before either changes."""
-        elapsed_s = now - self.integrated_s
-        self.integrated_s = now
-        self.queue_area_s += elapsed_s * len(self.queue)
-        self.batch_area_s += elapsed_s * len(self.running)
-
     # -- the boundary of a step -------------------------------------------------------------------------------------
 
-    def _boundary(self, wakeup: Wakeup) -> None:
-        wakeup.rearm()
+    def _boundary(self) -> None:
         now = self.clock._now
         if now != self.wake_s:  # a cut brought the wake-up forward
             return
-        self._integrate(now)
         changed = False
         steps = self.planned - self.done
         if steps:
             self._book(steps)
             decoding = self.decoding
-            while decoding and decoding[0][0] <= self.decode_step:
-                self._finish_decoding(heappop(decoding)[2], now)
-                changed = True
+            if decoding:
+                decode_step = self.decode_step
+                while decoding and decoding[0][0] <= decode_step:
+                    self._finish_decoding(heappop(decoding)[2], now)
+                    changed = True
             if self.prefilling and self._finish_prefills(now):
                 changed = True
         self._plan(now, changed)
@@ -174,20 +210,23 @@ class Replica:
         """Account for *steps* more steps of the segment: KV blocks, context and tokens."""
         self.done += steps
         sequences = self.batch.sequences
+        free_blocks = self.free_blocks
         if sequences:
-            self.free_blocks -= decode_blocks(self.by_residue, sequences, self.decode_step, steps)
-            self.decode_step += steps
+            decode_step = self.decode_step
+            free_blocks -= decode_blocks(self.by_residue, sequences, decode_step, steps)
+            self.decode_step = decode_step + steps
             tokens = sequences * steps
             self.context_tokens += tokens
             self.output_tokens += tokens
         if self.prefilling:
             block_tokens = self.block_tokens
-            for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+            for request, (chunk, _) in zip(self.prefilling, self.batch.chunks):
                 before = request.computed_tokens
                 request.computed_tokens = after = before + chunk * steps
-                self.free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
-        if self.free_blocks < self.free_blocks_min:
-            self.free_blocks_min = self.free_blocks
+                free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
+        self.free_blocks = free_blocks
+        if free_blocks < self.free_blocks_min:
+            self.free_blocks_min = free_blocks
 
     def _finish_prefills(self, now: float) -> bool:
         """Emit a token for every prompt that is complete and return whether there was one."""
@@ -226,11 +265,14 @@ class Replica:
     def _leave(self, request: Request, now: float, context: int) -> None:
         """Let a finished request go, with the blocks of its *context* tokens."""
         del self.running[request]
+        self.batch_area_s += now
+        self.completed += 1
         self.free_blocks -= -context // self.block_tokens
         self.load[self.position] -= 1
-        self.account.completed += 1
         system = self.system
-        system.leave(now)
+        system.requests -= 1
+        system.area_s += now
+        system.changed_s = now
         target_tokens = request.target_tokens
         system.outcomes += PACK_OUTCOME(
             request.request_id,
@@ -249,29 +291,37 @@ class Replica:
     def _plan(self, now: float, changed: bool) -> None:
         """Choose the work of the next step, and how many steps to leap; *changed*: the batch is not what it was."""
         sequences = len(self.decoding)
-        chunks: list[tuple[int, int]] = []
+        chunks = NO_CHUNKS
         preempted = False
-        if self.queue or self.prefilling or self.by_residue[self.decode_step % self.block_tokens] > self.free_blocks:
-            admitted_before = len(self.running)
+        if self.queue or self.prefilling or sequences > self.free_blocks:
+            running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
-            changed = changed or preempted or len(self.running) != admitted_before
-        if changed or self.done == self.limit:
-            if self.done:
+            changed = changed or preempted or len(self.running) != running_before
+        done = self.done
+        if changed or done == self.limit:
+            if done:
                 self._close_segment(now)
+                done = 0
             if not (sequences or chunks):
                 self._go_idle()
                 return
             self._open_segment(now, sequences, chunks)
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
-        steps = 1
-        if self.engine.leap and not preempted:  # after a preemption nothing was admitted: the next boundary must try
-            steps = self.limit - self.done
-            if sequences:
-                steps = min(steps, self.decoding[0][0] - self.decode_step)
-            if steps > 1:
-                steps = self._steps_in_memory(steps)
-        self.planned = planned = self.done + steps
-        self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, planned))
+        steps = self.limit - done
+        if steps > 1:
+            if not self.leap or preempted:  # after a preemption nothing was admitted: the next boundary must try
+                steps = 1
+            else:
+                if sequences:
+                    finish = self.decoding[0][0] - self.decode_step
+                    if finish < steps:
+                        steps = finish
+                if chunks or (steps // self.block_tokens + 1) * sequences > self.free_blocks:
+                    steps = self._steps_in_memory(steps)
+        self.planned = steps = done + steps
+        # leap.boundary_s and Clock.wake, without the calls
+        self.wake_s = wake_s = self.start_s + (steps * self.step_s + self.growth_s * (steps * (steps - 1) * 0.5))
+        heappush(self.events, (wake_s, self.priority, next(self.event_ids), self.wakeup))
 
     def _compose(self, now: float) -> tuple[int, list[tuple[int, int]], bool]:
         """Return the next step's decoding sequences and prompt chunks, and whether anything was preempted for it.
@@ -319,6 +369,8 @@ class Replica:
     def _preempt(self, request: Request, now: float) -> None:
         """Send a running request back to the queue: it will recompute its prompt and what it has emitted."""
         del self.running[request]
+        self.batch_area_s += now
+        self.queue_area_s -= now
         if request in self.prefilling:
             self.prefilling.remove(request)
             context = request.computed_tokens
@@ -358,6 +410,8 @@ class Replica:
             chunks.append((chunk, 0))
             budget -= chunk
             free -= blocks
+            self.queue_area_s += now
+            self.batch_area_s -= now
             self.waiting_tokens -= request.prefill_tokens
             if request.scheduled_s is None:
                 request.scheduled_s = now
@@ -372,11 +426,11 @@ class Replica:
         batch.sequences = sequences
         batch.context_tokens = self.context_tokens + sequences if sequences else 0
         batch.chunks = chunks
-        step_s, growth_s, limit = self.latency.price(batch)
-        if not (0.0 < step_s < inf and 0.0 <= growth_s < inf and limit >= 1):
+        step_s, growth_s, limit = self.price(batch)
+        if not (step_s > 0.0 and growth_s >= 0.0 and limit > 0):
             raise PluginError(
-                f"latency model {type(self.latency).__name__}: cannot price {batch} so (got "
-                f"{(step_s, growth_s, limit)!r}). expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1, finite"
+                f"latency model: cannot price {batch} so (got {(step_s, growth_s, limit)!r}). "
+                "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
             )
         if chunks:  # a run of equal chunks of one long prompt repeats; anything else is a step of its own
             request = self.prefilling[0]
@@ -387,13 +441,9 @@ class Replica:
         self.growth_s = growth_s
         self.limit = limit
         self.done = 0
-        self.waiting_at_start = len(self.queue)
 
     def _steps_in_memory(self, steps: int) -> int:
         """Return how many of the next *steps* steps (of which one does) find KV blocks."""
-        sequences, chunks = self.batch.sequences, self.batch.chunks
-        if not chunks and (steps // self.block_tokens + 1) * sequences <= self.free_blocks:
-            return steps
         if self.blocks_needed(steps) <= self.free_blocks:
             return steps
         fits, fails = 1, steps
@@ -418,29 +468,26 @@ class Replica:
     def _close_segment(self, now: float) -> None:
         """Write down the segment that ends *now*."""
         batch = self.batch
-        self.steps += self.done
-        self.busy_s += now - self.start_s
-        prefill_tokens = 0
-        for tokens, _ in batch.chunks:
-            prefill_tokens += tokens
+        chunks = batch.chunks
+        start_s = self.start_s
+        self.busy_s += now - start_s
         self.system.segments += PACK_SEGMENT(
             self.index,
-            self.start_s,
+            start_s,
             self.step_s,
             self.growth_s,
             self.done,
             batch.sequences,
             batch.context_tokens,
-            prefill_tokens,
-            len(batch.chunks),
-            self.waiting_at_start,
+            sum([tokens for tokens, _ in chunks]) if chunks else 0,
+            len(chunks),
         )
 
     def _go_idle(self) -> None:
         self.wake_s = None
         self.limit = self.done = self.planned = 0
         self.batch.sequences = self.batch.context_tokens = 0
-        self.batch.chunks = []
+        self.batch.chunks = NO_CHUNKS
 
     # -- rare -------------------------------------------------------------------------------------------------------
 
@@ -464,7 +511,6 @@ class Replica:
 
     def close(self, now: float) -> None:
         """End the run: book the steps that ended before *now*, write down what is unfinished, fill in the account."""
-        self._integrate(now)
         if self.planned > self.done:
             steps = steps_until(now, self.start_s, self.step_s, self.growth_s) - 1 - self.done
             if steps > 0:
@@ -486,8 +532,11 @@ class Replica:
                 -1,
             )
         account = self.account
-        account.queue_area_s, account.batch_area_s = self.queue_area_s, self.batch_area_s
-        account.output_tokens, account.steps, account.busy_s = self.output_tokens, self.steps, self.busy_s
+        account.queue_area_s = self.queue_area_s + now * len(self.queue)
+        account.batch_area_s = self.batch_area_s + now * len(self.running)
+        account.completed = self.completed
+        account.enqueued = self.completed + len(self.queue) + len(self.running)
+        account.output_tokens, account.busy_s = self.output_tokens, self.busy_s
         account.kv_blocks_used = self.engine.kv_blocks - self.free_blocks
         account.kv_blocks_used_max = self.engine.kv_blocks - self.free_blocks_min
         account.waiting, account.running = len(self.queue), len(self.running)

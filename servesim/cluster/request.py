@@ -61,8 +61,5 @@ class Request:
         self.scheduled_s: float | None = None
         self.first_token_s: float | None = None
         self.key = 0.0
-        self.context_offset = 0
-        self.finish_step = 0
-        self.residue = 0
 
 

@@ -52,7 +52,7 @@ class Sampler:
         """Schedule the first tick, at time 0."""
         self.system.clock.wake(Wakeup(self._tick), 0.0, CONTROL)
 
-    def _tick(self, _: Wakeup) -> None:
+    def _tick(self) -> None:
         if not self.active():
             return
         clock = self.system.clock

@@ -14,9 +14,9 @@ class System:
     requests
         Requests in the system.
     area_s
-        Integral of that number over time, until `changed_s`.
+        Integral of that number over time, without what those still inside add: leaving times minus arrival times.
     changed_s
-        When it last changed: in the end, the end of a drained run.
+        When a request last left: in the end, the end of a drained run.
     """
 
     __slots__ = ("area_s", "changed_s", "clock", "events", "outcomes", "requests", "samples", "segments")
@@ -30,15 +30,3 @@ class System:
         self.requests = 0
         self.area_s = 0.0
         self.changed_s = 0.0
-
-    def enter(self, now: float) -> None:
-        """Count an accepted request in."""
-        self.area_s += (now - self.changed_s) * self.requests
-        self.changed_s = now
-        self.requests += 1
-
-    def leave(self, now: float) -> None:
-        """Count a finished request out."""
-        self.area_s += (now - self.changed_s) * self.requests
-        self.changed_s = now
-        self.requests -= 1
