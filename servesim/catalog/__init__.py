@@ -1,0 +1,25 @@
+"""Facts about hardware and models: `Gpu` and `ModelArchitecture` by name, each entry with its source.
+
+The data lie in ``gpus.toml`` and ``models.toml`` beside this file and are read on first use. How fast a model
+runs on a GPU is not in here (see `servesim.latency`); how much KV cache fits is in `servesim.catalog.memory`.
+"""
+
+from __future__ import annotations
+
+from servesim.catalog.architecture import Experts, LatentAttention, ModelArchitecture
+from servesim.catalog.gpus import Gpu, Interconnect, gpu, gpu_names
+from servesim.catalog.memory import kv_cache_blocks
+from servesim.catalog.models import model, model_names
+
+__all__ = [
+    "Experts",
+    "Gpu",
+    "Interconnect",
+    "LatentAttention",
+    "ModelArchitecture",
+    "gpu",
+    "gpu_names",
+    "kv_cache_blocks",
+    "model",
+    "model_names",
+]

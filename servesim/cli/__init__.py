@@ -1,0 +1,5 @@
+"""The command line: parse, call the library, print. Nothing heavy is imported before a command needs it."""
+
+from servesim.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -77,7 +77,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_batched_tokens=settings.max_num_batched_tokens,
             max_num_seqs=settings.max_num_seqs,
         )
-    max_model_len = settings.max_model_len or architecture.max_model_len
+    max_model_len = settings.max_model_len or architecture.context_tokens
     engine = Engine(
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,

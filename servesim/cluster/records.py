@@ -92,8 +92,8 @@ class ReplicaAccount:
         Requests that reached it, left it finished, were refused by it; times that it preempted.
     output_tokens
         Tokens that it emitted.
-    busy_s
-        Time that its engine steps took.
+    steps, busy_s
+        Engine steps and the time they took.
     kv_blocks, kv_blocks_used, kv_blocks_used_max
         Blocks there are; taken at the end of the run; most taken at once.
     waiting, running
@@ -109,6 +109,7 @@ class ReplicaAccount:
     rejected: int = 0
     preemptions: int = 0
     output_tokens: int = 0
+    steps: int = 0
     busy_s: float = 0.0
     kv_blocks: int = 0
     kv_blocks_used: int = 0

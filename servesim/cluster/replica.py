@@ -87,6 +87,7 @@ class Replica:
         "scheduler",
         "start_s",
         "step_s",
+        "steps",
         "system",
         "waiting_tokens",
         "wake_s",
@@ -146,6 +147,7 @@ class Replica:
         self.batch_area_s = 0.0
         self.completed = 0
         self.output_tokens = 0
+        self.steps = 0
         self.busy_s = 0.0
 
     # -- arrivals ---------------------------------------------------------------------------------------------------
@@ -471,6 +473,7 @@ class Replica:
         chunks = batch.chunks
         start_s = self.start_s
         self.busy_s += now - start_s
+        self.steps += self.done
         self.system.segments += PACK_SEGMENT(
             self.index,
             start_s,
@@ -536,7 +539,7 @@ class Replica:
         account.batch_area_s = self.batch_area_s + now * len(self.running)
         account.completed = self.completed
         account.enqueued = self.completed + len(self.queue) + len(self.running)
-        account.output_tokens, account.busy_s = self.output_tokens, self.busy_s
+        account.output_tokens, account.steps, account.busy_s = self.output_tokens, self.steps, self.busy_s
         account.kv_blocks_used = self.engine.kv_blocks - self.free_blocks
         account.kv_blocks_used_max = self.engine.kv_blocks - self.free_blocks_min
         account.waiting, account.running = len(self.queue), len(self.running)

@@ -1,9 +1,9 @@
 """What a latency model is: the time of a batch's next engine steps, in a form that a replica can leap over.
 
-A model answers for a batch with ``(first_step_s, growth_s, valid_steps)``: the first step takes ``first_step_s``,
-each following one ``growth_s`` more, for at most ``valid_steps`` steps, as long as the batch keeps its composition.
-That is exact for every cost that is linear in the attended context; a model with knots (a table, a sliding window)
-returns how many steps remain until the next one.
+A model answers for a batch with ``(first_step_s, growth_s, valid_steps)``: the first step takes
+``first_step_s``, each following one ``growth_s`` more, for at most ``valid_steps`` steps, as long as the
+batch keeps its composition. That is exact for every cost that is linear in the attended context; a model
+with knots (a table, a sliding window) returns how many steps remain until the next one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class BatchShape:
     sequences : int
         Sequences that decode one token in this step.
     context_tokens : int
-        Tokens that those sequences attend to in this step, summed: each one's KV length plus the token it writes.
-        Every following step attends ``sequences`` tokens more.
+        Tokens that those sequences attend to in this step, summed: each one's KV length plus the token it
+        writes. Every following step attends ``sequences`` tokens more.
     chunks : list of (tokens, start)
-        Prompt chunks of this step: how many tokens are computed, and how many of the same sequence are already in
-        the KV cache. If the step repeats, each ``start`` grows by its ``tokens``.
+        Prompt chunks of this step: how many tokens are computed, and how many of the same sequence are
+        already in the KV cache. If the step repeats, each ``start`` grows by its ``tokens``.
     """
 
     __slots__ = ("chunks", "context_tokens", "sequences")

@@ -1,7 +1,8 @@
 """The one form in which requests travel: columns, units and the protocol of a workload.
 
-A workload yields polars frames in order of arrival, each with exactly the columns of `SCHEMA`. Readers, generators
-and transforms all speak this form; the cluster consumes it frame by frame, so a long trace is never held as objects.
+A workload yields polars frames in order of arrival, each with exactly the columns of `SCHEMA`. Readers,
+generators and transforms all speak this form; the cluster consumes it frame by frame, so a long trace is
+never held as objects.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ SCHEMA: dict[str, pl.DataType] = {
     "prefix_blocks": pl.List(pl.Int64()),  # ids of the prompt's blocks; null where the source has none
 }
 
+TOKENS_MAX = 2**31 - 1
+"""Largest length that a column of `SCHEMA` holds."""
+
 CHUNK_ROWS = 65_536
 """Rows of a frame: the unit of streaming through the whole program, and of Parquet row groups."""
 
@@ -35,7 +39,8 @@ class Workload(Protocol):
     requests
         How many requests there will be, or None when that is not known in advance.
     notes
-        Counts worth telling the user (rows read, rows sorted, failures dropped, ...); complete after the last frame.
+        Counts worth telling the user (rows read, rows sorted, failures dropped, ...); complete after the last
+        frame.
     """
 
     requests: int | None

@@ -1,0 +1,266 @@
+"""Make the small synthetic traces in ``traces/``, each in the native form of a public trace, with its
+datasheet.
+
+Every number is drawn from distributions whose parameters were fitted to published statistics of the public
+traces (means, quantiles, rates, shares of failures); no row of theirs is used. Run without arguments to
+rewrite the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from servesim.rng import stream
+from servesim.workload.datasheet import Datasheet
+from servesim.workload.lengths import LognormalLength, MixtureLength, MixturePart
+
+SEED = 20261123
+TRACES = Path(__file__).resolve().parents[1] / "traces"
+
+# Two humps each, as in the published quantiles: short and long prompts, brief and full answers.
+CONV_PROMPTS = MixtureLength(
+    components=(
+        MixturePart(weight=0.40, tokens=LognormalLength(mean=480, sigma=0.9)),
+        MixturePart(weight=0.45, tokens=LognormalLength(mean=1150, sigma=0.12)),
+        MixturePart(weight=0.15, tokens=LognormalLength(mean=2970, sigma=0.5)),
+    ),
+    max=14050,
+)
+CONV_OUTPUTS = MixtureLength(
+    components=(
+        MixturePart(weight=0.6, tokens=LognormalLength(mean=104, sigma=0.45)),
+        MixturePart(weight=0.4, tokens=LognormalLength(mean=372, sigma=0.25)),
+    ),
+    min=7,
+    max=1000,
+)
+GPT_PROMPTS = LognormalLength(mean=620, sigma=1.2, max=25000)
+GPT_OUTPUTS = LognormalLength(mean=245, sigma=0.9, max=4000)
+
+
+def gamma_arrivals(
+    rng: np.random.Generator, rows: int, *, rate_per_s: float, cv: float
+) -> NDArray[np.float64]:
+    """Return arrival times from 0 with gamma-distributed gaps."""
+    gaps = rng.standard_gamma(cv**-2, rows) * cv**2 / rate_per_s
+    gaps[0] = 0
+    return np.cumsum(gaps)
+
+
+def azure_conv() -> tuple[bytes, int]:
+    """Return the form of 2023: CRLF, seven decimals, no zone, no final newline."""
+    rng, rows, start = stream(SEED, "azure_conv"), 2000, datetime(2023, 11, 16, 9, 0, 0)
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    times = gamma_arrivals(rng, rows, rate_per_s=5.53, cv=1.09)
+    prompts, outputs = CONV_PROMPTS.sample(rng, rows), CONV_OUTPUTS.sample(rng, rows)
+    for time_s, prompt, output in zip(times, prompts, outputs, strict=True):
+        ticks = round(time_s * 1e7)
+        stamp = start + timedelta(seconds=ticks // 10**7)
+        lines.append(f"{stamp:%Y-%m-%d %H:%M:%S}.{ticks % 10**7:07d},{prompt},{output}")
+    return "\r\n".join(lines).encode(), rows
+
+
+def azure_2024() -> tuple[bytes, int]:
+    """Return the form of 2024: six decimals and an offset."""
+    rng, rows, start = stream(SEED, "azure_2024"), 1000, datetime(2024, 5, 12)
+    lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    times = gamma_arrivals(rng, rows, rate_per_s=45.1, cv=1.2)
+    prompts, outputs = CONV_PROMPTS.sample(rng, rows), CONV_OUTPUTS.sample(rng, rows)
+    for time_s, prompt, output in zip(times, prompts, outputs, strict=True):
+        stamp = start + timedelta(microseconds=round(time_s * 1e6))
+        lines.append(f"{stamp:%Y-%m-%d %H:%M:%S.%f}+00:00,{prompt},{output}")
+    return _text(lines), rows
+
+
+def azure_lmm_2025() -> tuple[bytes, int]:
+    """Return the multimodal form of 2025: T and Z around milliseconds, a number of images."""
+    rng, rows, start = stream(SEED, "azure_lmm_2025"), 1000, datetime(2024, 10, 15, 12)
+    lines = ["TIMESTAMP,NumImages,ContextTokens,GeneratedTokens"]
+    times = gamma_arrivals(rng, rows, rate_per_s=1.65, cv=1.5)
+    images = np.minimum(rng.geometric(0.4, rows) - 1, 49)
+    prompts = LognormalLength(mean=570, sigma=1.0).sample(rng, rows) + 640 * images
+    outputs = LognormalLength(mean=130, sigma=0.8, max=2000).sample(rng, rows)
+    for time_s, image, prompt, output in zip(times, images, prompts, outputs, strict=True):
+        stamp = start + timedelta(milliseconds=round(time_s * 1e3))
+        lines.append(f"{stamp:%Y-%m-%dT%H:%M:%S}.{stamp.microsecond // 1000:03d}Z,{image},{prompt},{output}")
+    return _text(lines), rows
+
+
+def burstgpt_1() -> tuple[bytes, int]:
+    """Return the six-column form: whole seconds from midnight, 4 % failures without any token."""
+    rng, rows = stream(SEED, "burstgpt_1"), 1000
+    lines = ["Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"]
+    times = gamma_arrivals(rng, rows, rate_per_s=0.27, cv=1.4) + 5
+    for time_s, (model, log_type, prompt, output) in zip(
+        times, _gpt_rows(rng, rows, 0.0425, 0.5), strict=True
+    ):
+        lines.append(f"{int(time_s)},{model},{prompt},{output},{prompt + output},{log_type}")
+    return _text(lines), rows
+
+
+def burstgpt_3() -> tuple[bytes, int]:
+    """Return the eight-column form: times from day 225 as floats, sessions in conversations only."""
+    rng, rows = stream(SEED, "burstgpt_3"), 1000
+    lines = ["Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type"]
+    times = gamma_arrivals(rng, rows, rate_per_s=0.56, cv=2.0) + 19_440_110
+    sessions = [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(rows // 3)]
+    for time_s, (model, log_type, prompt, output) in zip(
+        times, _gpt_rows(rng, rows, 0.0726, 0.4), strict=True
+    ):
+        session = "" if log_type == "API log" else sessions[int(rng.integers(len(sessions)))]
+        elapsed_s = int(output * (0.019 if model == "ChatGPT" else 0.11))
+        tokens = f"{prompt},{output},{prompt + output}"
+        lines.append(f"{float(int(time_s))},{session},{elapsed_s},{model},{tokens},{log_type}")
+    return _text(lines), rows
+
+
+def mooncake() -> tuple[bytes, int]:
+    """Return JSON lines on a 3 s grid; a third of the prompts continue an earlier one, all share block 0."""
+    rng, rows = stream(SEED, "mooncake"), 300
+    prompts = LognormalLength(mean=12000, sigma=1.05, min=891, max=126195).sample(rng, rows)
+    outputs = LognormalLength(mean=343, sigma=0.8, max=2000).sample(rng, rows)
+    grid_ms = np.sort(rng.integers(0, 30, rows)) * 3000
+    grid_ms -= grid_ms[0]
+    earlier: list[list[int]] = [[0]]
+    unused, lines = 1, []
+    for time_ms, prompt, output in zip(grid_ms.tolist(), prompts.tolist(), outputs.tolist(), strict=True):
+        count = -(-prompt // 512)
+        known = earlier[int(rng.integers(len(earlier)))] if rng.random() < 1 / 3 else [0]
+        blocks = known[:count]
+        fresh = count - len(blocks)
+        blocks = [*blocks, *range(unused, unused + fresh)]
+        unused += fresh
+        earlier.append(blocks)
+        row = {"timestamp": time_ms, "input_length": prompt, "output_length": output, "hash_ids": blocks}
+        lines.append(json.dumps(row))
+    return _text(lines), rows
+
+
+def _gpt_rows(
+    rng: np.random.Generator, rows: int, failed_ratio: float, api_ratio: float
+) -> Iterator[tuple[str, str, int, int]]:
+    """Yield model, log type and lengths; failed conversations have no tokens, failed API calls a prompt."""
+    prompts, outputs = GPT_PROMPTS.sample(rng, rows), GPT_OUTPUTS.sample(rng, rows)
+    draws = rng.random((rows, 3))
+    for prompt, output, (api, gpt4, failed) in zip(prompts.tolist(), outputs.tolist(), draws, strict=True):
+        log_type = "API log" if api < api_ratio else "Conversation log"
+        if failed < failed_ratio:
+            prompt, output = (prompt if log_type == "API log" else 0), 0  # noqa: PLW2901
+        yield ("GPT-4" if gpt4 < 0.16 else "ChatGPT"), log_type, prompt, output
+
+
+def _text(lines: list[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One file: how it is made, and what its datasheet says beside what all of them say."""
+
+    reader: str
+    make: Callable[[], tuple[bytes, int]]
+    like: str
+    composition: str
+    known_defects: tuple[str, ...]
+
+
+_AZURE_DEFECTS = ("lengths are independent of each other and of time; the real trace has a daily shape",)
+_GPT_DEFECTS = (
+    "rows with 0 response tokens are failures, as in the real trace",
+    "times are whole seconds, so that several requests arrive at once",
+    "the rate is constant; the real trace has a daily shape and floods",
+)
+
+SAMPLES = {
+    "azure_conv_sample.csv": Sample(
+        "azure",
+        azure_conv,
+        "the Azure LLM inference trace 2023, conversation",
+        "2,000 requests at 5.53/s (cv 1.09), prompts of about 1,155 tokens, outputs of about 211",
+        (
+            "CRLF line ends, seven decimals, no zone, no newline at the end, as in the real file",
+            *_AZURE_DEFECTS,
+        ),
+    ),
+    "azure_2024_sample.csv": Sample(
+        "azure",
+        azure_2024,
+        "the Azure LLM inference trace 2024, conversation",
+        "1,000 requests at 45.1/s; lengths as in 2023, since none are published for 2024",
+        _AZURE_DEFECTS,
+    ),
+    "azure_lmm_2025_sample.csv": Sample(
+        "azure",
+        azure_lmm_2025,
+        "the Azure multimodal inference trace 2025",
+        "1,000 requests at 1.65/s with 0 to 49 images (mean 1.5), each worth 640 prompt tokens",
+        _AZURE_DEFECTS,
+    ),
+    "burstgpt_1_sample.csv": Sample(
+        "burstgpt",
+        burstgpt_1,
+        "BurstGPT file 1, six columns",
+        "1,000 requests at 0.27/s, half of them API calls, 16 % GPT-4, 4.25 % failures",
+        _GPT_DEFECTS,
+    ),
+    "burstgpt_3_sample.csv": Sample(
+        "burstgpt",
+        burstgpt_3,
+        "BurstGPT file 3, eight columns",
+        "1,000 requests at 0.56/s from day 225 on, 40 % API calls without a session, 7.26 % failures",
+        ("sessions are drawn at random: turns do not grow", *_GPT_DEFECTS),
+    ),
+    "mooncake_sample.jsonl": Sample(
+        "mooncake",
+        mooncake,
+        "the Mooncake conversation trace",
+        "300 requests in 90 s, prompts of about 12,000 tokens in blocks of 512; a third continues another",
+        ("times lie on a grid of 3 s, as in the real trace: see the reader's spread_s",),
+    ),
+}
+
+
+def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
+    """Return the datasheet of the sample *name*."""
+    sample = SAMPLES[name]
+    return Datasheet(
+        file=name,
+        reader=sample.reader,
+        rows=rows,
+        sha256=hashlib.sha256(content).hexdigest(),
+        motivation=f"A small trace in the native form of {sample.like}, for examples and tests.",
+        composition=f"A row is a request. {sample.composition[0].upper()}{sample.composition[1:]}.",
+        collection="Drawn by scripts/make_samples.py from distributions fitted to published statistics.",
+        preprocessing="None.",
+        uses="Trying out and testing; not for conclusions about real traffic, which need the public trace.",
+        licence="Apache-2.0",
+        known_defects=sample.known_defects,
+    )
+
+
+def make_samples(folder: Path) -> None:
+    """Write all samples and datasheets to *folder*."""
+    yaml = YAML()
+    yaml.width = 1000
+    for name, sample in SAMPLES.items():
+        content, rows = sample.make()
+        (folder / name).write_bytes(content)
+        sheet = datasheet(name, content, rows).model_dump(mode="json")
+        text = io.StringIO()
+        yaml.dump(sheet, text)
+        (folder / f"{Path(name).stem}.datasheet.yaml").write_text(text.getvalue(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    make_samples(TRACES)

@@ -1,0 +1,59 @@
+"""servesim: a discrete-event simulator of LLM serving clusters.
+
+>>> import servesim
+>>> result = servesim.run("scenarios/quickstart.yaml")
+>>> result.summary["requests_completed"] == result.summary["requests_arrived"]
+True
+
+Names are imported when they are first used, so that ``servesim --version`` starts at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from servesim._version import __version__
+
+if TYPE_CHECKING:
+    from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
+    from servesim.results import RunResult
+    from servesim.scenario import Scenario, load_scenario
+    from servesim.simulate import run, simulate
+
+_HOMES = {
+    "InvariantError": "servesim.errors",
+    "PluginError": "servesim.errors",
+    "RunResult": "servesim.results",
+    "Scenario": "servesim.scenario",
+    "ScenarioError": "servesim.errors",
+    "ServesimError": "servesim.errors",
+    "TraceError": "servesim.errors",
+    "load_scenario": "servesim.scenario",
+    "run": "servesim.simulate",
+    "simulate": "servesim.simulate",
+}
+
+__all__ = [
+    "InvariantError",
+    "PluginError",
+    "RunResult",
+    "Scenario",
+    "ScenarioError",
+    "ServesimError",
+    "TraceError",
+    "__version__",
+    "load_scenario",
+    "run",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

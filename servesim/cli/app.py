@@ -1,0 +1,128 @@
+"""The commands and their options. What a command does is in a module of its own, imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servesim.cli.exits import guarded
+
+app = typer.Typer(
+    name="servesim",
+    help="Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: readable in pipes, and starts faster
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="FILE", help="Scenario in YAML.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the scenario, such as cluster.pools.main.replicas=8; may be repeated.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; None means the arguments of this process.
+
+    Returns
+    -------
+    int
+        0 ok, 1 gate failed, 2 user error, 3 internal error, 130 interrupted, 141 the reader of the output
+        went away.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: app(args=given, prog_name="servesim", standalone_mode=False), given)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from servesim._version import __version__
+
+        typer.echo(f"servesim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?"""
+
+
+@app.command()
+def run(
+    file: ScenarioFile,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save the result in this directory. It may hold an older result, which is replaced.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr but errors.")] = False,
+) -> int:
+    """Simulate a scenario and print a summary.
+
+    The summary goes to stdout; the scenario's hash and seed, and a progress bar for long runs, go to stderr.
+    Ctrl-C ends the run and keeps what there is.
+    """
+    from servesim.cli.run import run_scenario
+
+    return run_scenario(file, overrides or (), out=out, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
+    """Check a scenario without running it.
+
+    Its keys, the parameters of its plugins, the memory of its GPUs, and whether its traces are there.
+    """
+    from servesim.cli.validate import validate_scenario
+
+    return validate_scenario(file, overrides or ())
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of scenario files.
+
+    Editors check and complete scenarios with it.
+    """
+    from servesim.cli.output import write_json
+    from servesim.scenario.json_schema import scenario_json_schema
+
+    write_json(scenario_json_schema())
+    return 0
+
+
+@app.command()
+def plugins(as_json: AsJson = False) -> int:
+    """List what scenarios can name.
+
+    Every kind of plugin, each with what it does and its parameters with their defaults.
+    """
+    from servesim.cli.plugins import list_plugins
+
+    return list_plugins(as_json=as_json)

@@ -1,0 +1,50 @@
+"""The reference page of the command line, made from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+
+from servesim.cli.app import app
+
+_INTRODUCTION = """# Command line reference
+
+Results go to stdout; the scenario's hash and seed, progress and errors go to stderr. Exit codes:
+
+| code | meaning |
+| --- | --- |
+| 0 | it worked |
+| 1 | a gate failed: the run was fine, its numbers were not (no command of this version has a gate) |
+| 2 | user error: the message says what, where, and what was expected |
+| 3 | internal error: a bug in servesim or in a plugin; the last line is the command that repeats it |
+| 130 | interrupted with Ctrl-C; what there is was printed, and saved where `--out` says |
+| 141 | whoever read the output went away |
+"""
+
+
+def cli_page() -> str:
+    """Return ``docs/reference/cli.md``: every command with its arguments and options."""
+    group: Any = typer.main.get_command(app)
+    sections = [_section("servesim", group.help, group.params)]
+    sections += [
+        _section(f"servesim {name}", each.help, each.params) for name, each in group.commands.items()
+    ]
+    return "\n".join([_INTRODUCTION, *sections])
+
+
+def _section(title: str, text: str | None, parameters: Iterable[Any]) -> str:
+    described = "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text or "").split("\n\n"))
+    rows = "".join(f"| {_form(item)} | {item.help} |\n" for item in parameters)
+    return f"## `{title}`\n\n{described}\n" + (
+        f"\n| argument | meaning |\n| --- | --- |\n{rows}" if rows else ""
+    )
+
+
+def _form(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.metavar}`"
+    value = "" if parameter.is_flag else f" {parameter.metavar}"
+    return f"`{', '.join(parameter.opts)}{value}`"

@@ -1,0 +1,160 @@
+"""The summary of a run as a page of text."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from servesim.cli.units import bytes_text, count_text, latency_unit, number_text, ratio_text, seconds_text
+
+LATENCIES = {"ttft_s": "ttft", "tpot_s": "tpot", "e2e_s": "e2e", "queue_s": "queue"}
+STATISTICS = ("mean", "p50", "p90", "p99")
+_WIDTH = 1000
+"""Columns where there is no terminal: nothing is folded or cut."""
+
+
+def summary_text(
+    name: str, summary: Mapping[str, Any], host: Mapping[str, Any], *, saved: Path | None = None
+) -> str:
+    """Return the page that ``servesim run`` prints.
+
+    Parameters
+    ----------
+    name
+        Name of the scenario.
+    summary
+        ``RunResult.summary``.
+    host
+        ``RunResult.host``: facts about this execution.
+    saved
+        Where the result was saved, or None.
+    """
+    parts: list[RenderableType] = [f"[bold]{name}[/bold]{_host_text(host)}", "", _headline(summary), ""]
+    parts += [_latencies(summary), "", _use(summary)]
+    for title, key in (("class", "slo_classes"), ("model", "models"), ("tenant", "tenants")):
+        if summary.get(key):
+            parts += ["", _groups(title, summary[key])]
+    parts += ["", *_notes(summary)] if _notes(summary) else []
+    parts += [f"saved in {saved}"] if saved is not None else []
+    return _rendered(parts)
+
+
+def _rendered(parts: list[RenderableType]) -> str:
+    terminal = sys.stdout.isatty()
+    text = io.StringIO()
+    console = Console(
+        file=text,
+        force_terminal=terminal,
+        no_color="NO_COLOR" in os.environ,
+        width=None if terminal else _WIDTH,
+        highlight=False,
+        emoji=False,
+    )
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def _host_text(host: Mapping[str, Any]) -> str:
+    facts = []
+    if host.get("wall_s") is not None:
+        facts.append(f"simulated in {seconds_text(host['wall_s'])}")
+    if host.get("peak_memory_bytes") is not None:
+        facts.append(f"peak memory {bytes_text(host['peak_memory_bytes'])}")
+    return f"  ({', '.join(facts)})" if facts else ""
+
+
+def _facts(rows: Mapping[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in rows.items():
+        table.add_row(f"  {label}", text)
+    return table
+
+
+def _headline(summary: Mapping[str, Any]) -> Table:
+    states = ("arrived", "completed", "rejected", "unfinished")
+    requests = ", ".join(f"{count_text(summary[f'requests_{state}'])} {state}" for state in states)
+    throughput = (
+        f"{number_text(summary['requests_per_s'])} requests/s, "
+        f"{number_text(summary['output_tokens_per_s'])} output tokens/s, "
+        f"{number_text(summary.get('prompt_tokens_per_s'))} prompt tokens/s"
+    )
+    return _facts(
+        {
+            "requests": requests,
+            "duration": f"{seconds_text(summary['duration_s'])} simulated",
+            "throughput": throughput,
+            "preemptions": count_text(summary["preemptions"]),
+        }
+    )
+
+
+def _latencies(summary: Mapping[str, Any]) -> Table:
+    """Return the table of latencies; a row has one unit, so that its numbers compare at a glance."""
+    table = _table("latency", *STATISTICS, "unit")
+    for metric, label in LATENCIES.items():
+        values = [summary.get(f"{metric}_{statistic}") for statistic in STATISTICS]
+        unit, scale = latency_unit(values)
+        cells = ["-" if value is None else number_text(value * scale) for value in values]
+        table.add_row(f"  {label}", *cells, unit)
+    return table
+
+
+def _use(summary: Mapping[str, Any]) -> Table:
+    rows = {}
+    if summary.get("slo_met_ratio") is not None:
+        goodput = number_text(summary.get("goodput_requests_per_s"))
+        rows["slo met"] = f"{ratio_text(summary['slo_met_ratio'])}, goodput {goodput} requests/s"
+    rows["kv cache"] = f"{ratio_text(summary['kv_used_ratio_max'])} at most"
+    rows["utilization"] = ratio_text(summary.get("utilization_ratio"))
+    rows["gpu hours"] = number_text(summary.get("gpu_hours"))
+    if summary.get("cost_usd") is not None:
+        per_million = number_text(summary.get("usd_per_million_output_tokens"))
+        rows["cost"] = f"{number_text(summary['cost_usd'])} USD, {per_million} USD per million output tokens"
+    return _facts(rows)
+
+
+def _groups(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = _table(title, "requests", "completed", "ttft p50", "ttft p99", "tpot p50", "tpot p99", "slo met")
+    for name, group in groups.items():
+        counts = (group.get("requests"), group.get("requests_completed"))
+        times = (group.get(f"{metric}_{q}") for metric in ("ttft_s", "tpot_s") for q in ("p50", "p99"))
+        met = ratio_text(group.get("slo_met_ratio"))
+        table.add_row(f"  {name}", *map(count_text, counts), *map(seconds_text, times), met)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column(f"  {first}", overflow="fold")
+    for name in others:
+        table.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
+    return table
+
+
+def _notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know before trusting the numbers."""
+    notes = [
+        f"note: workload {key} {value}" for key, value in (summary.get("workload") or {}).items() if value
+    ]
+    for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
+        notes.append(f"warning: {count_text(count)} requests rejected: {reason}")
+    if summary.get("requests_cut"):
+        notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
+    if summary.get("backlog_growing"):
+        notes.append(
+            "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend"
+            " on the length of the run"
+        )
+    if summary.get("interrupted"):
+        notes.append("warning: interrupted: partial results")
+    return notes

@@ -1,0 +1,88 @@
+"""Packed rows to frames: whole columns at a time, no Python object per row.
+
+The layout of the rows is `servesim.cluster.records`, the columns are declared in `schema`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from servesim.cluster.records import RowFormat
+from servesim.results.schema import frame_schema
+
+Rows = NDArray[np.void]
+"""A structured array with the fields of one `RowFormat`."""
+
+ARRIVAL_COLUMNS = (
+    "arrival_s",
+    "prompt_tokens",
+    "output_tokens",
+    "model",
+    "tenant",
+    "priority",
+    "session",
+    "slo_class",
+)
+"""Workload columns that a result keeps; prefix blocks are by far the largest and are not among them."""
+
+
+def take_rows(buffer: bytearray, layout: RowFormat) -> Rows:
+    """Return the rows in *buffer* and empty it in place."""
+    rows = np.frombuffer(bytes(buffer), dtype=layout.dtype)
+    del buffer[:]
+    return rows
+
+
+def rows_frame(name: str, rows: Rows) -> pl.DataFrame:
+    """Return *rows* as the frame *name* (``segments``, ``replicas`` or ``events``), in the same order."""
+    return pl.DataFrame([_column(key, rows[key], dtype) for key, dtype in frame_schema(name).items()])
+
+
+def requests_frame(first_id: int, arrivals: pl.DataFrame, outcomes: Rows) -> pl.DataFrame:
+    """Return the ``requests`` frame of consecutive requests.
+
+    Parameters
+    ----------
+    first_id
+        ``request_id`` of the first row.
+    arrivals
+        The `ARRIVAL_COLUMNS` of the workload.
+    outcomes
+        What became of each, row for row. Rejected requests have no latencies.
+    """
+    arrival_s = arrivals["arrival_s"].to_numpy()
+    finished_s, first_token_s = outcomes["finished_s"], outcomes["first_token_s"]
+    gaps = outcomes["output_tokens"] - 1.0
+    gaps[gaps < 1.0] = np.nan
+    computed = {
+        "request_id": np.arange(first_id, first_id + len(outcomes)),
+        "output_tokens_target": arrivals["output_tokens"].to_numpy(),
+        "queue_s": outcomes["scheduled_s"] - arrival_s,
+        "ttft_s": first_token_s - arrival_s,
+        "tpot_s": (finished_s - first_token_s) / gaps,
+        "e2e_s": finished_s - arrival_s,
+    }
+    columns = []
+    for name, dtype in frame_schema("requests").items():
+        if name in computed:
+            columns.append(_column(name, computed[name], dtype))
+        elif name in (outcomes.dtype.names or ()):
+            columns.append(_column(name, outcomes[name], dtype))
+        else:
+            columns.append(arrivals[name].cast(dtype))
+    return pl.DataFrame(columns)
+
+
+def _column(name: str, values: NDArray[Any], dtype: pl.DataType) -> pl.Series:
+    """Return one column: NaN, negative codes and replica -1 become null."""
+    contiguous = np.ascontiguousarray(values)
+    if isinstance(dtype, pl.Enum):
+        return pl.Series(name, contiguous).cast(pl.UInt8, strict=False).cat.to(dtype)
+    column = pl.Series(name, contiguous, nan_to_null=True).cast(dtype)
+    if name == "replica" and len(contiguous) and contiguous.min() < 0:
+        return pl.select(pl.when(column >= 0).then(column).alias(name)).to_series()
+    return column

@@ -1,0 +1,58 @@
+"""Reference pages of the columns and metrics of a result, generated from their declarations in `schema`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from servesim.results.schema import FRAMES, LATENCY_METRICS, STATISTICS, SUMMARY
+
+_FRAME_NOTES = {
+    "requests": "One row per request that arrived, in order of `request_id`.",
+    "segments": "One row per run of identical engine steps of a replica, in order of their end. "
+    "Step k (from 1) ends at `start_s + (k*step_s + growth_s*(k*(k-1)*0.5))`; there every "
+    "decoding request gets one token.",
+    "replicas": "State of every replica at the sampling times, in order of time, then replica.",
+    "events": "Rare happenings, in order of time.",
+}
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _dtype(dtype: object) -> str:
+    name = str(dtype)
+    return "Enum" if name.startswith("Enum") else name
+
+
+def columns_page() -> str:
+    """Return ``docs/reference/columns.md``: every column of every frame."""
+    parts = [
+        "# Columns of a result\n\n"
+        "A result has four frames, saved as one Parquet file each. Times are seconds since the start of the "
+        "run. A value that does not exist, or has not happened, is null: never 0, never NaN.\n"
+    ]
+    for name, columns in FRAMES.items():
+        rows = [(f"`{c.name}`", _dtype(c.dtype), c.unit, f"{c.description}.") for c in columns]
+        table = _table(("column", "type", "unit", "meaning"), rows)
+        parts.append(f"## {name}\n\n{_FRAME_NOTES[name]}\n\n{table}")
+    return "\n".join(parts)
+
+
+def metrics_page() -> str:
+    """Return ``docs/reference/metrics.md``: start and end of every latency, and every key of the summary."""
+    latencies = [(f"`{m.name}`", f"{m.description}.", m.start, m.end) for m in LATENCY_METRICS]
+    keys = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in SUMMARY]
+    statistics = ", ".join(f"`_{statistic}`" for statistic in STATISTICS)
+    return (
+        "# Metrics\n\n"
+        "## Latencies of a request\n\n"
+        "Each is the time between two events. All start at the arrival except `tpot_s`.\n\n"
+        f"{_table(('metric', 'meaning', 'start', 'end'), latencies)}\n"
+        f"The summary has four statistics of each ({statistics}) over the completed requests that arrived at "
+        "or after `warm_up_s`; quantiles interpolate linearly between order statistics.\n\n"
+        "## Keys of summary.json\n\n"
+        "A value that cannot be told, such as a latency when nothing completed, is null.\n\n"
+        f"{_table(('key', 'unit', 'meaning'), keys)}"
+    )

@@ -1,0 +1,202 @@
+"""The result of a run: its scenario, provenance, summary and frames, and how they are saved and loaded.
+
+Analysis is in modules of its own (`summary`, `latencies`, `token_times`); methods here are short cuts to
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from servesim.results.frames import Frames, ParquetFrames
+from servesim.results.saving import (
+    HOST_FILE,
+    PROVENANCE_FILE,
+    SCENARIO_FILE,
+    SUMMARY_FILE,
+    check_result,
+    read_json,
+    replacing,
+    write_json,
+)
+from servesim.results.schema import FRAMES
+from servesim.results.steps import Floats
+from servesim.results.token_times import token_times
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HASH_ROWS = 1 << 20
+
+
+class ResolvedScenario(Protocol):
+    """A scenario with all its defaults written out."""
+
+    def to_yaml(self) -> str:
+        """Return it as a YAML document that runs identically."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedScenario:
+    """The scenario of a loaded result: its text only, for a result must be readable where it cannot run.
+
+    ``servesim.load_scenario(directory / "scenario.yaml")`` makes a scenario of it.
+    """
+
+    text: str
+
+    def to_yaml(self) -> str:
+        """Return the YAML document as it was saved."""
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResult:
+    """What a run gave. Compare two by `fingerprint`.
+
+    Attributes
+    ----------
+    scenario
+        The resolved scenario (a `SavedScenario` when the result was loaded).
+    provenance
+        What the numbers rest on: version, seed, hashes, sources, known errors.
+    summary
+        Headline numbers; keys in `servesim.results.schema.SUMMARY`.
+    host
+        Facts about this execution, such as ``wall_s``: the only part that differs on a re-run.
+    frames
+        The four frames, in memory or on disk.
+    """
+
+    scenario: ResolvedScenario
+    provenance: dict[str, Any]
+    summary: dict[str, Any]
+    host: dict[str, Any]
+    frames: Frames
+
+    @property
+    def requests(self) -> pl.DataFrame:
+        """A row per request; columns in `servesim.results.schema.REQUESTS`. Read anew when on disk."""
+        return self.frames.lazy("requests").collect()
+
+    @property
+    def segments(self) -> pl.DataFrame:
+        """A row per run of identical engine steps; columns in `servesim.results.schema.SEGMENTS`."""
+        return self.frames.lazy("segments").collect()
+
+    @property
+    def replicas(self) -> pl.DataFrame:
+        """Time series of the replicas; columns in `servesim.results.schema.REPLICAS`."""
+        return self.frames.lazy("replicas").collect()
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """Rare happenings; columns in `servesim.results.schema.EVENTS`."""
+        return self.frames.lazy("events").collect()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the run before its end."""
+        return bool(self.summary["interrupted"])
+
+    def token_times(self, request_id: int) -> Floats:
+        """Return when each token of a request was emitted; see `servesim.results.token_times.token_times`."""
+        return token_times(self.frames, request_id)
+
+    def itl_s(self, request_id: int) -> Floats:
+        """Return the inter-token latencies of a request: the gaps between its tokens, one fewer than them."""
+        return np.diff(self.token_times(request_id))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the ``requests`` frame for pandas."""
+        return self.requests.to_pandas()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all frames (schema and values) and the summary: equal for equal results."""
+        digest = hashlib.sha256()
+        for name in FRAMES:
+            lazy = self.frames.lazy(name)
+            for column, dtype in lazy.collect_schema().items():
+                digest.update(f"{name}.{column}:{dtype!r}\n".encode())
+                _hash_column(digest, lazy.select(column).collect().to_series())
+        digest.update(json.dumps(self.summary, allow_nan=False).encode())
+        return digest.hexdigest()
+
+    def save(self, directory: str | Path) -> None:
+        """Save the result as a directory, replacing an older result there once the new one is complete.
+
+        Files are ``summary.json``, ``provenance.json``, ``scenario.yaml``, a Parquet file per frame, and
+        ``run.json`` with the facts about this execution. All but the last have the same bytes on every re-
+        run.
+
+        Raises
+        ------
+        ServesimError
+            If *directory* holds something that is no result, or cannot be written: what was there is kept.
+        """
+        with replacing(Path(directory)) as new:
+            self.frames.write(new)
+            (new / SCENARIO_FILE).write_text(self.scenario.to_yaml(), encoding="utf-8")
+            write_json(new / PROVENANCE_FILE, self.provenance)
+            write_json(new / HOST_FILE, self.host)
+            write_json(new / SUMMARY_FILE, self.summary)
+        self.frames.settle(Path(directory).absolute())
+
+    @classmethod
+    def load(cls, directory: str | Path) -> RunResult:
+        """Return the result saved in *directory*; its frames are read when they are asked for.
+
+        Raises
+        ------
+        ServesimError
+            If it is no complete result.
+        """
+        path = Path(directory).absolute()
+        check_result(path)
+        return cls(
+            SavedScenario((path / SCENARIO_FILE).read_text(encoding="utf-8")),
+            read_json(path / PROVENANCE_FILE),
+            read_json(path / SUMMARY_FILE),
+            read_json(path / HOST_FILE),
+            ParquetFrames(path),
+        )
+
+    def __repr__(self) -> str:
+        done, arrived = self.summary["requests_completed"], self.summary["requests_arrived"]
+        return f"<RunResult: {done} of {arrived} requests completed in {self.summary['duration_s']:.6g} s>"
+
+    def _repr_html_(self) -> str:
+        """Return a small table of the summary's numbers, for notebooks."""
+        rows = "".join(
+            f"<tr><th>{html.escape(key)}</th><td>{html.escape(_shown(value))}</td></tr>"
+            for key, value in self.summary.items()
+            if value is None or isinstance(value, int | float)
+        )
+        return f"<table>{rows}</table>"
+
+
+def _shown(value: float | None) -> str:
+    """Return a number as a table shows it."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _hash_column(digest: hashlib._Hash, column: pl.Series) -> None:
+    """Feed the nulls and values of *column* to *digest*, however its memory is laid out."""
+    for start in range(0, len(column), _HASH_ROWS):
+        piece = column.slice(start, _HASH_ROWS)
+        digest.update(np.packbits(piece.is_null().to_numpy()).tobytes())
+        if piece.dtype == pl.String:
+            digest.update(piece.str.len_bytes().fill_null(0).to_numpy().tobytes())
+            digest.update(piece.str.join("").item().encode())
+        else:
+            digest.update(piece.to_physical().fill_null(0).to_numpy().tobytes())

@@ -1,0 +1,120 @@
+"""A result's directory: written under a hidden name, then renamed, so that it is there whole or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from servesim.errors import ServesimError
+from servesim.results.frames import disk_errors
+from servesim.results.schema import FRAMES
+
+SUMMARY_FILE, PROVENANCE_FILE, HOST_FILE, SCENARIO_FILE = (
+    "summary.json",
+    "provenance.json",
+    "run.json",
+    "scenario.yaml",
+)
+
+
+def is_result(directory: Path) -> bool:
+    """Return whether *directory* holds a saved result."""
+    return (directory / SUMMARY_FILE).is_file() and (directory / "requests.parquet").is_file()
+
+
+def check_destination(directory: Path) -> None:
+    """Refuse a place that a result must not replace.
+
+    A result may go where there is nothing, or an empty directory, or an older result. Call it before a long
+    run too.
+
+    Raises
+    ------
+    ServesimError
+        If there is anything else.
+    """
+    with disk_errors(directory):
+        if not os.path.lexists(directory) or (
+            directory.is_dir() and (is_result(directory) or not any(directory.iterdir()))
+        ):
+            return
+    what = "a directory of other files" if directory.is_dir() else "a file"
+    raise ServesimError(
+        f"{directory}: a result cannot be saved here (got {what}). expected a new or empty directory, or an "
+        "older result"
+    )
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """Give a new directory to fill; it takes the place of *directory* if the block ends well, or vanishes.
+
+    An older result stays until the new one is complete.
+
+    Raises
+    ------
+    ServesimError
+        If *directory* holds something else, or the disk is full or not writable.
+    """
+    final = directory.absolute()
+    check_destination(final)
+    with disk_errors(directory):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    new = place / "new"
+    try:
+        with disk_errors(directory):
+            new.mkdir()  # with the permissions that the user's umask gives, unlike a temporary directory
+            yield new
+            _swap(new, final, aside=place / "old")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _swap(new: Path, final: Path, *, aside: Path) -> None:
+    """Rename *new* to *final*, and what is there to *aside* first; put it back when that fails."""
+    if not final.exists():
+        new.rename(final)
+        return
+    final.rename(aside)
+    try:
+        new.rename(final)
+    except BaseException:
+        aside.rename(final)
+        raise
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write *values* in their order, readably; the same values give the same bytes."""
+    path.write_text(
+        json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what `write_json` wrote."""
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def check_result(directory: Path) -> None:
+    """Check that *directory* is a complete saved result.
+
+    Raises
+    ------
+    ServesimError
+        If a file is missing; names it.
+    """
+    names = [SUMMARY_FILE, PROVENANCE_FILE, HOST_FILE, SCENARIO_FILE, *(f"{name}.parquet" for name in FRAMES)]
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        what = f"without {', '.join(missing)}" if directory.is_dir() else "no such directory"
+        raise ServesimError(
+            f"{directory}: not a saved result (got {what}). expected a directory with {', '.join(names)}"
+        )

@@ -1,0 +1,263 @@
+"""Every column and every summary key of a result, declared once: name, type, unit and meaning.
+
+The frames are built from these declarations and the reference pages are generated from them (`reference`).
+How the values come about is in `columns` (frames) and `summary`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from servesim.cluster.records import EVENT_KINDS, FINISH_REASONS, STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a frame.
+
+    Attributes
+    ----------
+    name, dtype
+        As in the frame. A value that does not exist is null, never NaN.
+    unit
+        ``s``, ``tokens``, ``requests``, ... or ``-`` for names and numbers of things.
+    description
+        What a value means.
+    """
+
+    name: str
+    dtype: pl.DataType
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyMetric:
+    """A latency of one request: a column of ``requests``, and four keys of the summary.
+
+    Attributes
+    ----------
+    name
+        Column, and stem of the keys ``NAME_mean``, ``NAME_p50``, ``NAME_p90`` and ``NAME_p99``.
+    description
+        What it is, as a noun phrase.
+    start, end
+        The two events whose distance it is.
+    """
+
+    name: str
+    description: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryKey:
+    """One key of ``summary.json``: its name, unit and meaning."""
+
+    name: str
+    unit: str
+    description: str
+
+
+STATISTICS = ("mean", "p50", "p90", "p99")
+"""Statistics of every latency metric; quantiles interpolate linearly between order statistics."""
+
+LATENCY_METRICS = (
+    LatencyMetric(
+        "ttft_s",
+        "Time to first token, queueing included",
+        "arrival of the request (arrival_s)",
+        "end of the step that emits its first token (first_token_s)",
+    ),
+    LatencyMetric(
+        "tpot_s",
+        "Time per output token after the first, gaps by preemption included: the distance divided by "
+        "output_tokens - 1; null for a request of one token",
+        "end of the step that emits its first token (first_token_s)",
+        "end of the step that emits its last token (finished_s)",
+    ),
+    LatencyMetric(
+        "e2e_s",
+        "End-to-end latency (the sojourn time of queueing theory)",
+        "arrival of the request (arrival_s)",
+        "end of the step that emits its last token (finished_s)",
+    ),
+    LatencyMetric(
+        "queue_s",
+        "Queueing delay: how long a request waits before any work is done for it",
+        "arrival of the request (arrival_s)",
+        "start of the step that computes its first prompt tokens (scheduled_s)",
+    ),
+)
+
+_INT32, _INT64, _FLOAT64, _STRING = pl.Int32(), pl.Int64(), pl.Float64(), pl.String()
+_LATENCY = {metric.name: metric.description for metric in LATENCY_METRICS}
+
+REQUESTS = (
+    Column("request_id", _INT64, "-", "Position in order of arrival, from 0; the frame is in this order"),
+    Column("model", _STRING, "-", "Model that the request asks for"),
+    Column("tenant", _STRING, "-", "Who sent it; null where the workload does not say"),
+    Column("priority", _INT32, "-", "Scheduling priority; a lower number is served first"),
+    Column("session", _STRING, "-", "Conversation it belongs to; null where the workload does not say"),
+    Column("slo_class", _STRING, "-", "Class whose latency targets apply to it; null where it has none"),
+    Column("replica", _INT32, "-", "Number of the replica it was routed to; null when it reached none"),
+    Column("arrival_s", _FLOAT64, "s", "Time of arrival, since the start of the run"),
+    Column("scheduled_s", _FLOAT64, "s", "Start of the step that computes its first prompt tokens"),
+    Column("first_token_s", _FLOAT64, "s", "End of the step that emits its first token"),
+    Column(
+        "finished_s", _FLOAT64, "s", "End of the step that emits its last token; null unless it completed"
+    ),
+    Column("prompt_tokens", _INT32, "tokens", "Length of its prompt"),
+    Column("output_tokens", _INT32, "tokens", "Tokens emitted for it by the end of the run"),
+    Column("output_tokens_target", _INT32, "tokens", "Output length that the workload asks for"),
+    *(Column(name, _FLOAT64, "s", _LATENCY[name]) for name in ("queue_s", "ttft_s", "tpot_s", "e2e_s")),
+    Column("preemptions", _INT32, "times", "How often it lost its KV cache and went back to the queue"),
+    Column(
+        "state",
+        pl.Enum(STATES),
+        "-",
+        "What became of it: completed, rejected, or unfinished at the end of the run",
+    ),
+    Column(
+        "finish_reason",
+        pl.Enum(FINISH_REASONS),
+        "-",
+        "Why it ended: stop (all tokens asked for), length (cut at the context limit), or the reason of its "
+        "rejection; null while unfinished",
+    ),
+)
+"""One row per request that arrived, in order of request_id."""
+
+SEGMENTS = (
+    Column("replica", _INT32, "-", "Number of the replica"),
+    Column("start_s", _FLOAT64, "s", "Start of the first step, since the start of the run"),
+    Column("step_s", _FLOAT64, "s", "Duration of the first step"),
+    Column("growth_s", _FLOAT64, "s", "How much longer each following step is than the one before"),
+    Column("steps", _INT32, "steps", "How many steps the segment has"),
+    Column("sequences", _INT32, "requests", "Requests that decode one token in each step"),
+    Column(
+        "context_tokens", _INT64, "tokens", "Tokens they attend in the first step; each step adds `sequences`"
+    ),
+    Column("prefill_tokens", _INT32, "tokens", "Prompt tokens computed in each step"),
+    Column("prefill_sequences", _INT32, "requests", "Requests whose prompt is worked on in each step"),
+)
+"""One row per run of identical engine steps of a replica, in order of their end (time order per replica)."""
+
+REPLICAS = (
+    Column("time_s", _FLOAT64, "s", "Sampling time, since the start of the run"),
+    Column("replica", _INT32, "-", "Number of the replica"),
+    Column("waiting_requests", _INT32, "requests", "Requests in its queue"),
+    Column("running_requests", _INT32, "requests", "Requests in its batch"),
+    Column("running_tokens", _INT64, "tokens", "Prompt and emitted tokens of the requests in its batch"),
+    Column("kv_blocks_used", _INT32, "blocks", "KV-cache blocks taken"),
+    Column(
+        "busy_s",
+        _FLOAT64,
+        "s",
+        "Time it has computed since the start of the run, in segments that have ended",
+    ),
+)
+"""State of every replica at the sampling times, in order of time, then replica."""
+
+EVENTS = (
+    Column("time_s", _FLOAT64, "s", "When it happened, since the start of the run"),
+    Column(
+        "kind",
+        pl.Enum(EVENT_KINDS),
+        "-",
+        "preempted (out of the batch, KV cache lost), readmitted (back in the batch), resumed (emitted a "
+        "token again) or rejected",
+    ),
+    Column("request_id", _INT64, "-", "The request it happened to"),
+    Column("replica", _INT32, "-", "The replica where it happened; null when it was at none"),
+    Column(
+        "output_tokens",
+        _INT32,
+        "tokens",
+        "Tokens the request had emitted by then; for resumed, including the one emitted at this time",
+    ),
+)
+"""Rare happenings, in order of time."""
+
+FRAMES: dict[str, tuple[Column, ...]] = {
+    "requests": REQUESTS,
+    "segments": SEGMENTS,
+    "replicas": REPLICAS,
+    "events": EVENTS,
+}
+"""The frames of a result by name."""
+
+
+def frame_schema(name: str) -> pl.Schema:
+    """Return the polars schema of the frame *name*, a key of `FRAMES`."""
+    return pl.Schema({column.name: column.dtype for column in FRAMES[name]})
+
+
+def _latency_keys() -> list[SummaryKey]:
+    words = {"mean": "Mean", "p50": "Median", "p90": "90 % quantile", "p99": "99 % quantile"}
+    return [
+        SummaryKey(
+            f"{metric.name}_{statistic}", "s", f"{words[statistic]} of {metric.name} over measured requests"
+        )
+        for metric in LATENCY_METRICS
+        for statistic in STATISTICS
+    ]
+
+
+SUMMARY = (
+    SummaryKey("requests_arrived", "requests", "Requests that entered the system"),
+    SummaryKey("requests_completed", "requests", "Requests that emitted all their tokens"),
+    SummaryKey("requests_rejected", "requests", "Requests that were refused"),
+    SummaryKey("requests_unfinished", "requests", "Requests in the system when the run ended"),
+    SummaryKey(
+        "requests_measured",
+        "requests",
+        "Completed requests that arrived at or after warm_up_s: the ones that latency statistics are over",
+    ),
+    SummaryKey("requests_cut", "requests", "Completed requests whose output was cut at the context limit"),
+    SummaryKey("requests_rejected_by_reason", "requests", "Rejected requests for each reason that occurred"),
+    SummaryKey(
+        "preemptions", "times", "Times that a running request lost its KV cache and went back to the queue"
+    ),
+    SummaryKey("duration_s", "s", "Simulated time from the start of the run (0) to its end"),
+    SummaryKey("requests_per_s", "1/s", "requests_completed / duration_s"),
+    SummaryKey(
+        "prompt_tokens_per_s", "tokens/s", "Prompt tokens of requests that got a first token / duration_s"
+    ),
+    SummaryKey("output_tokens_per_s", "tokens/s", "Tokens emitted, for unfinished requests too / duration_s"),
+    *_latency_keys(),
+    SummaryKey(
+        "kv_used_ratio_max", "0-1", "Largest share of a replica's KV-cache blocks taken at once, any replica"
+    ),
+    SummaryKey("utilization_ratio", "0-1", "Share of duration_s that a replica computes, mean over replicas"),
+    SummaryKey(
+        "slo_met_ratio",
+        "0-1",
+        "Share of the requests with latency targets, arrived at or after warm_up_s, that completed within all "
+        "of them (a request of one token meets any tpot_s; rejected and unfinished ones do not count as met)",
+    ),
+    SummaryKey("goodput_requests_per_s", "1/s", "Requests that met their targets / (duration_s - warm_up_s)"),
+    SummaryKey(
+        "slo_classes", "-", "Per class: requests, targets, slo_met_ratio, and median and p99 latencies"
+    ),
+    SummaryKey("gpu_hours", "h", "GPUs of all replicas times duration_s"),
+    SummaryKey("cost_usd", "USD", "gpu_hours at each pool's price; null where a price is unknown"),
+    SummaryKey("usd_per_million_output_tokens", "USD", "cost_usd per million emitted tokens"),
+    SummaryKey(
+        "backlog_growing",
+        "-",
+        "Whether the number of requests waiting to be scheduled grew, beyond the noise of arrivals, over the "
+        "last half of the arrivals: then latencies depend on the length of the run, and the cluster is "
+        "likely saturated",
+    ),
+    SummaryKey("interrupted", "-", "Whether the user stopped the run before its end"),
+    SummaryKey("models", "-", "Per model: requests and latencies; null unless the workload names several"),
+    SummaryKey("tenants", "-", "Per tenant: requests and latencies; null unless the workload names tenants"),
+    SummaryKey("pools", "-", "Per pool: replicas, requests, tokens, utilization and KV use"),
+    SummaryKey("replicas", "-", "Per replica: requests, tokens, utilization and KV use"),
+    SummaryKey("workload", "-", "What the reader or generator of the workload counted"),
+)
+"""Keys of ``summary.json``, in its order. A value that cannot be told is null."""

@@ -1,0 +1,56 @@
+"""From a YAML file to a checked `Scenario`, with every mistake named at its line and column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from servesim.errors import ScenarioError
+from servesim.scenario.document import Document, Mark, read_document
+from servesim.scenario.overrides import apply_overrides
+from servesim.scenario.problems import Problem, problems_of, shown
+from servesim.scenario.schema import Scenario
+
+
+def load_scenario(path: str | Path, *, overrides: Sequence[str] = ()) -> Scenario:
+    """Return the scenario in the YAML file at *path*.
+
+    Parameters
+    ----------
+    path
+        The file. Relative paths in it, and in *overrides*, start from its folder.
+    overrides
+        Changes such as ``"cluster.pools.main.replicas=8"``: keys separated by dots, items of a list by
+        position or by their ``name``, the value as YAML.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be read or anything in it is wrong; all mistakes are named at once, each as
+        ``file:line:column: key: what is wrong (got X). expected Y.``
+    """
+    path = Path(path)
+    document = read_document(path)
+    apply_overrides(document, overrides)
+    return check_document(document, base_dir=path.absolute().parent)
+
+
+def check_document(document: Document, *, base_dir: Path) -> Scenario:
+    """Return the scenario that *document* describes; errors as in `load_scenario`."""
+    if not isinstance(document.data, dict):
+        raise ScenarioError(
+            f"{document.mark(())}: not a scenario (got {shown(document.data)}). "
+            f"expected a mapping with the keys {', '.join(Scenario.model_fields)}."
+        )
+    try:
+        return Scenario.model_validate(document.data, context={"base_dir": base_dir})
+    except ValidationError as error:
+        problems = problems_of(error, Scenario, document.data)
+    problems.sort(key=lambda problem: _mark(problem, document))
+    raise ScenarioError("\n".join(f"{_mark(problem, document)}: {problem}" for problem in problems))
+
+
+def _mark(problem: Problem, document: Document) -> Mark:
+    return document.mark(problem.path, at_key=problem.at_key)

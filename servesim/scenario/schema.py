@@ -1,0 +1,324 @@
+"""The scenario: every key of the YAML file, with its meaning, unit, default and limits.
+
+The ``workload:`` block is declared in `servesim.workload.spec`. Reading files, overrides and messages with
+line numbers are in `servesim.scenario.load`; a scenario can as well be made in Python from keywords or a
+dict.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+
+from servesim.registry import ComponentSpec
+from servesim.scenario.checks import (
+    check_engine,
+    check_gpu,
+    check_model,
+    check_models_served,
+    check_pool,
+    check_pools,
+    check_run,
+)
+from servesim.scenario.components import path_context, path_text, resolve_component, resolve_workload
+from servesim.scenario.slots import SLOTS
+from servesim.workload.spec import WorkloadSpec
+
+
+class _Section(BaseModel):
+    """A block of the scenario: immutable, no unknown keys, no silent conversion between types."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+class EngineSpec(_Section):
+    """Settings of the inference engine on every replica of a pool, named as vLLM names them where it does."""
+
+    max_num_seqs: int = Field(default=256, ge=1, description="Most sequences in one step's batch.")
+    max_num_batched_tokens: int = Field(
+        default=2048,
+        ge=1,
+        description="Most tokens that one step computes, decodes and prompt chunks together.",
+    )
+    kv_block_tokens: int = Field(default=16, ge=1, description="Tokens that one block of the KV cache holds.")
+    gpu_memory_utilization: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="Share of GPU memory that weights, activations and KV cache may take, 0-1.",
+    )
+    chunked_prefill: bool = Field(
+        default=True, description="Whether a prompt may be computed in chunks over several steps."
+    )
+    prefix_caching: bool = Field(
+        default=False,
+        description="Whether prompts share KV blocks of equal prefixes. Not yet: must be false.",
+    )
+    leap: bool = Field(
+        default=True,
+        description="Whether runs of identical steps are simulated at once. false simulates step by step: "
+        "same results, slower, for checking.",
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest sequence, prompt and output, in tokens; null: the model's own limit.",
+    )
+    kv_blocks: int | None = Field(
+        default=None,
+        ge=1,
+        description="Blocks in the KV cache of one replica; null: computed from GPU memory. What vLLM calls "
+        "num_gpu_blocks_override.",
+    )
+    async_scheduling: bool = Field(
+        default=True,
+        description="Whether the host prepares the next step while the GPU computes this one, as vLLM does "
+        "by default "
+        "since 0.14.",
+    )
+    prefill_only_steps: bool = Field(
+        default=False,
+        description="Whether a step carries either prompts or decodes, never both, as vLLM's V0 engine did; "
+        "needs "
+        "chunked_prefill: false.",
+    )
+    preemption: Literal["recompute", "swap"] = Field(
+        default="recompute",
+        description="What happens to a preempted request's KV cache. recompute: dropped and computed again. "
+        "swap: not "
+        "yet.",
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        check_engine(self)
+        return self
+
+
+class PoolSpec(_Section):
+    """A group of identical replicas that serve one model."""
+
+    name: str = Field(
+        default="main",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="Name of the pool in results and overrides: a letter, then letters, digits, - and _.",
+    )
+    model: str = Field(description="A catalog name, or the path of a Hugging Face config.json or its folder.")
+    gpu: str = Field(description="A catalog name such as h100-sxm.")
+    replicas: int = Field(default=1, ge=1, description="Number of replicas.")
+    tensor_parallel: int = Field(
+        default=1, ge=1, description="GPUs that each replica's weights are split over."
+    )
+    dtype: str | None = Field(
+        default=None,
+        description="Number format of the weights, such as bf16 or fp8; null: as the model is published.",
+    )
+    kv_dtype: str | None = Field(
+        default=None, description="Number format of the KV cache; null: 16 bits, as engines choose."
+    )
+    engine: EngineSpec = Field(default_factory=EngineSpec, description="Settings of the engine.")
+    latency: ComponentSpec = Field(
+        default=ComponentSpec(name="roofline"), description="Latency model: how long a step takes."
+    )
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _resolve_model(cls, value: str, info: ValidationInfo) -> str:
+        if value.endswith(".json") or "/" in value or "\\" in value:
+            value = path_text(Path(path_context(info)["base_dir"]) / value)
+        check_model(value)
+        return value
+
+    @field_validator("gpu", mode="after")
+    @classmethod
+    def _is_known_gpu(cls, value: str) -> str:
+        check_gpu(value)
+        return value
+
+    @field_validator("latency", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("latency", mode="after")
+    @classmethod
+    def _resolve_latency(cls, value: ComponentSpec, info: ValidationInfo) -> ComponentSpec:
+        return resolve_component(value, SLOTS["PoolSpec", "latency"], info)
+
+    @model_validator(mode="after")
+    def _can_run(self) -> Self:
+        check_pool(self)
+        return self
+
+
+class ClusterSpec(_Section):
+    """The replicas that serve requests."""
+
+    # A list in the file; a tuple here, because a scenario never changes.
+    pools: Annotated[tuple[PoolSpec, ...], Field(strict=False)] = Field(
+        description="Pools of replicas; requests go to those whose model serves them."
+    )
+
+    @model_validator(mode="after")
+    def _has_distinct_pools(self) -> Self:
+        check_pools(self)
+        return self
+
+
+class PoliciesSpec(_Section):
+    """The decisions that a cluster leaves to plugins."""
+
+    router: ComponentSpec = Field(
+        default=ComponentSpec(name="round_robin"), description="Which replica serves an arriving request."
+    )
+    scheduler: ComponentSpec = Field(
+        default=ComponentSpec(name="fcfs"), description="In which order a replica admits waiting requests."
+    )
+
+    @field_validator("router", "scheduler", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("router", mode="after")
+    @classmethod
+    def _resolve_router(cls, value: ComponentSpec, info: ValidationInfo) -> ComponentSpec:
+        return resolve_component(value, SLOTS["PoliciesSpec", "router"], info)
+
+    @field_validator("scheduler", mode="after")
+    @classmethod
+    def _resolve_scheduler(cls, value: ComponentSpec, info: ValidationInfo) -> ComponentSpec:
+        return resolve_component(value, SLOTS["PoliciesSpec", "scheduler"], info)
+
+
+class RunSpec(_Section):
+    """When a run begins to count, and when it ends."""
+
+    horizon_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Requests that arrive after this time in s are left out; null: all arrive.",
+    )
+    warm_up_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Requests that arrive before this time in s are simulated but left out of latency "
+        "statistics.",
+    )
+    drain: bool = Field(
+        default=True,
+        description="Whether the run goes on until every request is finished. false: it ends at horizon_s "
+        "(null: at "
+        "the last arrival), and what is left counts as unfinished.",
+    )
+    sample_interval_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time in s between two rows of a replica's time series; null: chosen so that a replica "
+        "has fewer "
+        "than about 2,000 rows.",
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        check_run(self)
+        return self
+
+
+class SloTargets(_Section):
+    """Latencies that a request must not exceed to count as served well; null: no such target."""
+
+    ttft_s: float | None = Field(
+        default=None, gt=0, description="Most time in s from arrival to first token."
+    )
+    tpot_s: float | None = Field(
+        default=None, gt=0, description="Most time in s per output token after the first."
+    )
+    e2e_s: float | None = Field(default=None, gt=0, description="Most time in s from arrival to last token.")
+
+
+class SloSpec(SloTargets):
+    """Service-level objectives: one set of targets for all requests, others for classes that are named."""
+
+    classes: dict[str, SloTargets] = Field(
+        default_factory=dict,
+        description="SLO class to its targets, which replace those of all other requests. A source's "
+        "slo_class tag "
+        "puts its requests into a class.",
+    )
+
+    def targets(self, slo_class: str | None) -> SloTargets:
+        """Return the targets of the requests of *slo_class*, None meaning those without a class."""
+        return self.classes.get(slo_class, self) if slo_class is not None else self
+
+
+class CostSpec(_Section):
+    """What the cluster costs."""
+
+    gpu_usd_per_h: float | None = Field(
+        default=None,
+        ge=0,
+        description="Price of one GPU in USD per hour; null: the catalog's list price, quoted with its "
+        "source.",
+    )
+
+
+class Scenario(_Section):
+    """Everything that a run depends on, besides the version of servesim.
+
+    Components and paths are resolved when a scenario is made: every parameter of a reader, generator, latency
+    model or policy is checked against its class and written out, and relative paths start from the folder of
+    the file (from the working directory for a scenario made in Python).
+
+    Examples
+    --------
+    >>> scenario = Scenario.model_validate({
+    ...     "workload": {"generator": {"name": "poisson", "rate_per_s": 2.0, "requests": 100,
+    ...         "prompt_tokens": {"distribution": "constant", "value": 512},
+    ...         "output_tokens": {"distribution": "constant", "value": 64}}},
+    ...     "cluster": {"pools": [{"name": "main", "model": "llama-3.1-8b", "gpu": "h100-sxm"}]},
+    ... })
+    >>> scenario.policies.router.name
+    'round_robin'
+    """
+
+    name: str = Field(default="scenario", min_length=1, description="Name of the scenario in results.")
+    seed: int = Field(default=0, ge=0, description="Seed of every random number of the run.")
+    workload: WorkloadSpec = Field(description="Where requests come from, and what is done to them.")
+    cluster: ClusterSpec = Field(description="The replicas that serve them.")
+    policies: PoliciesSpec = Field(default_factory=PoliciesSpec, description="The decisions left to plugins.")
+    run: RunSpec = Field(
+        default_factory=RunSpec, description="When the run begins to count, and when it ends."
+    )
+    slo: SloSpec = Field(default_factory=SloSpec, description="Service-level objectives.")
+    cost: CostSpec = Field(default_factory=CostSpec, description="What the cluster costs.")
+
+    @field_validator("workload", mode="wrap")
+    @classmethod
+    def _resolve_workload(
+        cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> WorkloadSpec:
+        return resolve_workload(value, handler, info)
+
+    @model_validator(mode="after")
+    def _serves_every_model(self) -> Self:
+        check_models_served(self)
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the scenario as YAML with every default written out; it loads as an equal scenario."""
+        from servesim.scenario.saved import scenario_yaml
+
+        return scenario_yaml(self)

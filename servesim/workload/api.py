@@ -1,0 +1,62 @@
+"""What a trace reader and a workload generator are: the two places where requests come from.
+
+Both are plugins: a class with explicit keyword parameters, found by name through
+`servesim.workload.registries`. What happens to their requests afterwards is in
+`servesim.workload.transforms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import polars as pl
+
+
+class Reader(Protocol):
+    """Read one trace format.
+
+    Attributes
+    ----------
+    notes
+        Counts worth telling the user (failures dropped, ...); complete when `read` has returned.
+    """
+
+    notes: dict[str, int | float | str]
+
+    def read(self) -> pl.LazyFrame:
+        """Return the requests of the trace.
+
+        Returns
+        -------
+        polars.LazyFrame
+            Columns of `servesim.workload.schema.SCHEMA`, at least ``arrival_s``, ``prompt_tokens`` and
+            ``output_tokens``; numbers of any type. Time 0 is the earliest arrival in the file, even where
+            that request is left out, unless a parameter of the reader says otherwise. Rows may be out of
+            order: they are sorted, and counted, afterwards. A column ``row`` (number of the row in the file)
+            serves messages.
+
+        Raises
+        ------
+        TraceError
+            If the file cannot be taken as it is; the message names the file, the row and the column.
+        """
+
+
+class Generator(Protocol):
+    """Make requests from random numbers."""
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests there will be at most, or None."""
+
+    @property
+    def duration_s(self) -> float | None:
+        """Time after which none arrives, or None."""
+
+    def frames(self, seed: int) -> Iterator[pl.DataFrame]:
+        """Yield frames in order of arrival, with the columns of `SCHEMA` or some of them.
+
+        The requests depend on *seed* only: not on how many frames are taken, nor on how many requests were
+        asked for (a longer run begins with the shorter one's requests).
+        """

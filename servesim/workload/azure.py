@@ -1,0 +1,57 @@
+"""Reader of the Azure LLM inference traces: 2023 and 2024 (text), 2025 (multimodal).
+
+All three are CSV with the columns TIMESTAMP, ContextTokens and GeneratedTokens; the multimodal one adds
+NumImages. They differ in how the time is written, which is told from the first row. Format and data are
+described in https://github.com/Azure/AzurePublicDataset and in Patel et al., "Splitwise", ISCA 2024. The
+images of a request are not simulated: only their number is reported.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from servesim.workload.checks import ZeroOutput, check_tokens, settle_zero_output
+from servesim.workload.files import csv_header, read_csv
+from servesim.workload.paths import TracePath
+from servesim.workload.timestamps import seconds_since_first
+
+
+class AzureReader:
+    """Azure LLM inference traces of 2023, 2024 and 2025 (CSV).
+
+    Parameters
+    ----------
+    path
+        The CSV file, plain or gzipped.
+    zero_output
+        What to do with requests that emitted no token: ``error`` refuses the trace, ``drop`` leaves them out,
+        ``keep_as_one`` takes them as one token. They are counted in ``zero_output``.
+    """
+
+    def __init__(self, *, path: TracePath, zero_output: ZeroOutput = "error") -> None:
+        self.path = path
+        self.zero_output = zero_output
+        self.notes: dict[str, int | float | str] = {}
+
+    def read(self) -> pl.LazyFrame:
+        """Return arrivals from 0, prompt and output lengths.
+
+        Raises
+        ------
+        TraceError
+            If the file cannot be taken as it is.
+        """
+        images = ["NumImages"] if "NumImages" in csv_header(self.path) else []
+        frame = read_csv(
+            self.path, texts=["TIMESTAMP"], numbers=["ContextTokens", "GeneratedTokens", *images]
+        )
+        frame = frame.with_columns(seconds_since_first(frame, "TIMESTAMP", self.path).alias("arrival_s"))
+        check_tokens(frame, "ContextTokens", self.path)
+        rows = frame.height
+        frame, zero = settle_zero_output(frame, "GeneratedTokens", self.path, self.zero_output)
+        self.notes = {"rows_read": rows, "zero_output": zero}
+        if images:
+            self.notes["images"] = int(frame["NumImages"].sum())
+        return frame.lazy().select(
+            "row", "arrival_s", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"
+        )

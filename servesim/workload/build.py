@@ -1,0 +1,118 @@
+"""From the ``workload:`` block of a scenario to a stream of requests.
+
+Traces are read when the workload is built, so that a bad file is found before a run starts; generated
+requests are made frame by frame while the run consumes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from servesim.errors import ScenarioError
+from servesim.rng import stream
+from servesim.workload.merge import merge
+from servesim.workload.registries import GENERATORS, READERS
+from servesim.workload.schema import CHUNK_ROWS, Workload
+from servesim.workload.source import conform, load, slices
+from servesim.workload.spec import MixSpec, WorkloadSpec
+from servesim.workload.stream import RequestStream
+from servesim.workload.transforms import rebatch, transform
+
+
+def build_workload(spec: WorkloadSpec, *, seed: int, base_dir: Path | None = None) -> Workload:
+    """Return the stream of requests that *spec* describes.
+
+    Parameters
+    ----------
+    spec
+        The scenario's ``workload:`` block.
+    seed
+        The scenario's seed. Generators, thinning, and each of several sources draw from streams of their own.
+    base_dir
+        What relative paths start from; the working directory if None.
+
+    Raises
+    ------
+    TraceError
+        If a trace is missing, empty, or has content that cannot be taken as it is.
+    ScenarioError
+        If nothing bounds the number of requests.
+    PluginError
+        If a reader or generator is unknown or fails to import.
+    pydantic.ValidationError
+        If a parameter of a reader or generator is unknown, missing or wrong.
+    """
+    context = {"base_dir": base_dir}
+    if spec.sources is None:
+        whole = _origin(spec, seed, context)
+    else:
+        seeds = [int(stream(seed, "source", index).integers(2**63)) for index in range(len(spec.sources))]
+        parts = [
+            transform(_origin(part, part_seed, context), part, part_seed)
+            for part, part_seed in zip(spec.sources, seeds, strict=True)
+        ]
+        whole = merge(parts)
+    whole = transform(whole, spec, seed)
+    if whole.endless:
+        raise ScenarioError(
+            "workload: nothing ends the stream of requests. expected the generator's requests or duration_s, "
+            "a window or max_requests"
+        )
+    return StreamedWorkload(whole)
+
+
+class StreamedWorkload:
+    """A `servesim.workload.schema.Workload` over a stream of frames.
+
+    Attributes
+    ----------
+    requests
+        How many requests there will be, or None when that is not known in advance.
+    notes
+        Counts worth telling the user; complete after the last frame.
+    """
+
+    def __init__(self, requests: RequestStream) -> None:
+        self.requests = requests.requests
+        self.notes = requests.notes
+        self._stream = requests
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Yield frames of at most `CHUNK_ROWS` rows with the columns of `SCHEMA`, in order of arrival.
+
+        Raises
+        ------
+        ScenarioError
+            If there is no request at all.
+        """
+        rows = 0
+        for frame in rebatch(self._stream.frames(), CHUNK_ROWS):
+            rows += frame.height
+            yield frame
+        if rows == 0:
+            raise ScenarioError(
+                "workload: no request is left (got 0 after all transforms). expected at least one",
+                hint="look at window, thin_ratio and the generator's duration_s",
+            )
+        self.notes["requests"] = rows
+
+
+def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) -> RequestStream:
+    """Return the stream of a single trace or generator, before any transform."""
+    if spec.source is not None:
+        reader = READERS.build(spec.source.reader, spec.source.parameters, context=context)
+        frame, notes = load(reader, spec.source.reader)
+        return RequestStream(frames=lambda: slices(frame), requests=frame.height, notes=notes)
+    assert spec.generator is not None, "the spec's validator lets exactly one origin pass"
+    generator = GENERATORS.build(spec.generator.name, spec.generator.parameters, context=context)
+    return RequestStream(
+        frames=lambda: map(conform, generator.frames(seed)),
+        requests=generator.requests if generator.duration_s is None else None,
+        period_s=None if generator.requests else generator.duration_s,
+        endless=generator.requests is None and generator.duration_s is None,
+        notes={},
+    )

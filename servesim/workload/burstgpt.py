@@ -1,0 +1,127 @@
+"""Reader of BurstGPT: two kinds of GPT service at a university, 2022-2024.
+
+Columns are found by their header names, because the later files insert two in the middle. Times are seconds
+from midnight of the first day; files that continue it begin at day 225. The format and what the columns mean
+are described in https://github.com/HPMLL/BurstGPT and in Wang et al., "BurstGPT", KDD 2025.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from servesim.errors import TraceError
+from servesim.rng import stream
+from servesim.workload.checks import check_numbers, check_tokens
+from servesim.workload.files import csv_header, read_csv
+from servesim.workload.paths import TracePath
+from servesim.workload.source import in_order
+
+_LOG_TYPES = {"Conversation log": "conversation", "API log": "api"}
+
+
+class BurstGptReader:
+    """BurstGPT traces of 6 and 8 columns (CSV).
+
+    A row with 0 response tokens is a request that failed. The model tag is the column Model, the tenant is
+    ``conversation`` or ``api`` (column Log Type), the session is the column Session ID, null where it is
+    empty.
+
+    Parameters
+    ----------
+    path
+        The CSV file, plain or gzipped.
+    failures
+        ``drop`` leaves failures out. ``keep`` lets them reach the engine: at least 1 prompt token, 1 output
+        token. ``retry`` keeps them and sends each once more after *retry_delay_s*, with the lengths of a
+        request of the same model and log type that succeeded, drawn at random. They are counted in
+        ``failures`` in any case.
+    retry_delay_s
+        Time from a failed request's arrival to its retry's.
+    log_type
+        Which requests to take. Time 0 is the first arrival in the file, so that the two halves stay aligned.
+    seed
+        What the lengths of retries are drawn from. They are part of the trace: equal for every seed of the
+        run.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: TracePath,
+        failures: Literal["drop", "keep", "retry"] = "drop",
+        retry_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0,
+        log_type: Literal["all", "conversation", "api"] = "all",
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        self.path = path
+        self.failures = failures
+        self.retry_delay_s = retry_delay_s
+        self.log_type = log_type
+        self.seed = seed
+        self.notes: dict[str, int | float | str] = {}
+
+    def read(self) -> pl.LazyFrame:
+        """Return arrivals from 0, lengths, model, tenant and session.
+
+        Raises
+        ------
+        TraceError
+            If the file cannot be taken as it is, or a failed request has no successful one to draw a retry
+            from.
+        """
+        frame = self._rows()
+        rows = frame.height
+        if self.log_type != "all":
+            frame = frame.filter(pl.col("tenant") == self.log_type)
+        failed = frame["output_tokens"] == 0
+        self.notes = {"rows_read": rows, "failures": int(failed.sum())}
+        if self.failures == "drop":
+            return frame.filter(~failed).lazy()
+        kept = frame.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
+        if self.failures == "keep":
+            return kept.lazy()
+        retries = self._retries(frame.filter(~failed), kept.filter(failed))
+        self.notes["retries"] = retries.height
+        kept, moved = in_order(kept)
+        self.notes["rows_sorted"] = moved
+        return pl.concat([kept, retries]).sort("arrival_s", maintain_order=True).lazy()
+
+    def _rows(self) -> pl.DataFrame:
+        """Return the file's rows as columns of `SCHEMA`, failures with 0 output tokens."""
+        session = ["Session ID"] if "Session ID" in csv_header(self.path) else []
+        lengths = ["Request tokens", "Response tokens"]
+        frame = read_csv(self.path, texts=["Model", "Log Type", *session], numbers=["Timestamp", *lengths])
+        check_numbers(frame, "Timestamp", self.path)
+        for name in lengths:
+            check_tokens(frame, name, self.path, least=0)
+        return frame.select(
+            "row",
+            arrival_s=pl.col("Timestamp") - pl.col("Timestamp").min(),
+            prompt_tokens="Request tokens",
+            output_tokens="Response tokens",
+            model="Model",
+            tenant=pl.col("Log Type").replace(_LOG_TYPES),
+            session=pl.col(*session) if session else pl.lit(None, dtype=pl.String),
+        )
+
+    def _retries(self, succeeded: pl.DataFrame, failed: pl.DataFrame) -> pl.DataFrame:
+        """Return one request per failed one, later, with the lengths of a random successful one of its
+        kind.
+        """
+        rng = stream(self.seed, "burstgpt", "retries")
+        parts = [failed.clear()]
+        for (model, tenant), group in failed.group_by("model", "tenant", maintain_order=True):
+            like = succeeded.filter(pl.col("model").eq_missing(model), pl.col("tenant").eq_missing(tenant))
+            if like.is_empty():
+                raise TraceError(
+                    f"{self.path}: no request of model {model!r} and log type {tenant!r} succeeded (got 0). "
+                    "expected one to draw a retry's lengths from",
+                    hint="set failures: keep or drop",
+                )
+            drawn = like[rng.integers(like.height, size=group.height).astype(np.uint32)]
+            parts.append(group.with_columns(drawn["prompt_tokens"], drawn["output_tokens"]))
+        return pl.concat(parts).with_columns(pl.col("arrival_s") + self.retry_delay_s)

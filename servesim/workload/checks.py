@@ -1,0 +1,90 @@
+"""Is a number in a trace usable? The first one that is not becomes a `TraceError` that names its row and
+column.
+
+Frames may have a column ``row``: the number of the row in its file, from 1, the header not counted. It is
+used in messages only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from servesim.errors import TraceError, nearest
+from servesim.workload.schema import TOKENS_MAX
+
+ZeroOutput = Literal["error", "drop", "keep_as_one"]
+"""What a reader does with a request that emitted nothing: refuse the trace, leave the request out, or take
+its output as one token, since a request that reaches the engine emits at least one."""
+
+
+def require_columns(required: Iterable[str], found: Iterable[str], where: str | Path) -> None:
+    """Raise unless every name of *required* is in *found*."""
+    found = list(found)
+    for name in required:
+        if name not in found:
+            raise TraceError(
+                f"{where}: missing column {name!r} (got {', '.join(map(repr, found))}). expected it",
+                hint=nearest(name, found),
+            )
+
+
+def check_numbers(frame: pl.DataFrame, column: str, where: str | Path) -> None:
+    """Raise unless *column* holds finite numbers only."""
+    values = frame[column]
+    if not values.dtype.is_numeric():
+        raise TraceError(f"{where}: {column}: not numbers (got type {values.dtype}). expected numbers")
+    wrong = values.is_null() if values.dtype.is_integer() else ~values.is_finite().fill_null(value=False)
+    _raise_first(frame, column, wrong, where, "a number")
+
+
+def check_tokens(frame: pl.DataFrame, column: str, where: str | Path, *, least: int = 1) -> None:
+    """Raise unless *column* holds whole numbers from *least* to what 32 bits hold."""
+    check_numbers(frame, column, where)
+    values = frame[column]
+    wrong = (values < least) | (values > TOKENS_MAX)
+    if not values.dtype.is_integer():
+        wrong |= values != values.floor()
+    _raise_first(frame, column, wrong, where, f"a whole number of tokens >= {least}")
+
+
+def settle_zero_output(
+    frame: pl.DataFrame, column: str, where: str | Path, policy: ZeroOutput
+) -> tuple[pl.DataFrame, int]:
+    """Apply *policy* to the rows whose *column* is 0; return the frame and how many there were."""
+    check_tokens(frame, column, where, least=0)
+    zero = frame[column] == 0
+    count = int(zero.sum())
+    if count and policy == "error":
+        row = _row(frame, zero)
+        raise TraceError(
+            f"{where}: row {row}: {column}: no output tokens (got 0, in {count} rows). expected >= 1",
+            hint="set zero_output: drop leaves such requests out, keep_as_one takes them as 1 token",
+        )
+    if policy == "drop":
+        return frame.filter(~zero), count
+    return frame.with_columns(pl.col(column).clip(lower_bound=1)), count
+
+
+def first_wrong(frame: pl.DataFrame, wrong: pl.Series) -> tuple[int, int] | None:
+    """Return position and row number of the first True in *wrong*, or None."""
+    position = wrong.arg_max() if wrong.any() else None
+    return None if position is None else (position, _row(frame, wrong))
+
+
+def _row(frame: pl.DataFrame, wrong: pl.Series) -> int:
+    position = wrong.arg_max() or 0
+    return int(frame["row"][position]) if "row" in frame.columns else position + 1
+
+
+def _raise_first(
+    frame: pl.DataFrame, column: str, wrong: pl.Series, where: str | Path, expected: str
+) -> None:
+    if wrong.any():
+        got: Any = frame[column][wrong.arg_max() or 0]
+        shown = "an empty cell" if got is None else repr(int(got) if float(got).is_integer() else got)
+        cell = f"{where}: row {_row(frame, wrong)}: {column}"
+        raise TraceError(f"{cell}: unusable value (got {shown}). expected {expected}")

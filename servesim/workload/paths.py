@@ -1,0 +1,18 @@
+"""How a path in a scenario is understood. What is read from it is in the readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+
+def resolve_path(path: Path, info: ValidationInfo) -> Path:
+    """Return *path* resolved against ``base_dir`` of the validation context, where there is one."""
+    base_dir = (info.context or {}).get("base_dir")
+    return path if base_dir is None else Path(base_dir) / path
+
+
+TracePath = Annotated[Path, AfterValidator(resolve_path)]
+"""A path to a file; a relative one starts from the folder of the scenario file that names it."""

@@ -1,0 +1,160 @@
+"""The ``workload:`` block of a scenario: where requests come from, and what is done to them.
+
+Only the shape of the block is here. `servesim.workload.build` makes the stream of requests from it; the
+parameters beside a reader's or generator's name are checked against its class
+(`servesim.workload.registries`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from servesim.registry import ComponentSpec
+from servesim.workload.schema import TOKENS_MAX
+
+Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
+
+
+class SourceSpec(BaseModel):
+    """A recorded trace: the reader of its format, and the reader's parameters beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    reader: str = Field(
+        description="Name of the trace format's reader: azure, burstgpt, mooncake, table, ..."
+    )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What stands beside the reader's name."""
+        return dict(self.model_extra or {})
+
+
+class WindowSpec(BaseModel):
+    """A stretch of a trace: arrivals in [start_s, end_s), counted from the trace's first arrival."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start_s: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Begin of the window; it becomes time 0."
+    )
+    end_s: float = Field(
+        gt=0, allow_inf_nan=False, description="End of the window; an arrival at this time is out."
+    )
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if self.end_s <= self.start_s:
+            raise ValueError(
+                f"an empty window (got end_s {self.end_s!r}). expected more than start_s {self.start_s!r}"
+            )
+        return self
+
+
+class LengthTransform(BaseModel):
+    """What is done to a length: multiplied and rounded, then clipped. The result is at least 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Factor; the product is rounded."
+    )
+    min: Tokens | None = Field(default=None, description="Shorter lengths become this many tokens.")
+    max: Tokens | None = Field(default=None, description="Longer lengths become this many tokens.")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min above max (got {self.min!r} and {self.max!r}). expected min <= max")
+        return self
+
+
+class TransformSpec(BaseModel):
+    """What is done to a stream of requests.
+
+    The order is fixed: ``window``, ``thin_ratio``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
+    ``rate_scale``, ``model_map``, the tags, ``max_requests``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    window: WindowSpec | None = Field(
+        default=None,
+        description="Keep only this stretch of time, in the source's own time (before rate_scale).",
+    )
+    thin_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Keep each request with this probability, drawn from the run's seed.",
+    )
+    prompt_tokens: LengthTransform | None = Field(
+        default=None, description="Scale, then clip prompt lengths."
+    )
+    output_tokens: LengthTransform | None = Field(
+        default=None, description="Scale, then clip output lengths."
+    )
+    repeat: int = Field(
+        default=1,
+        ge=1,
+        description="Play the stream this many times, end to end: a repetition starts where the window or "
+        "the generator's duration ends, or else one mean gap after the last arrival.",
+    )
+    rate_scale: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Factor of the request rate: every arrival time is divided by it, so that bursts "
+        "keep their shape.",
+    )
+    model_map: dict[str, str] | None = Field(
+        default=None,
+        description="Model tag of the source to name of the model that serves it; other tags stay.",
+    )
+    model: str | None = Field(default=None, description="Model of every request, whatever the source says.")
+    tenant: str | None = Field(default=None, description="Tenant of every request.")
+    slo_class: str | None = Field(default=None, description="SLO class of every request.")
+    priority: int | None = Field(
+        default=None, ge=-(2**31), lt=2**31, description="Priority of every request; lower is served first."
+    )
+    max_requests: int | None = Field(default=None, ge=1, description="Stop after this many requests.")
+
+
+class MixSpec(TransformSpec):
+    """One of several sources that are merged, with transforms and tags of its own."""
+
+    source: SourceSpec | None = Field(default=None, description="A recorded trace.")
+    generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        _check_one_of(source=self.source, generator=self.generator)
+        return self
+
+
+class WorkloadSpec(TransformSpec):
+    """Where requests come from: exactly one of ``source``, ``generator`` and ``sources``.
+
+    With ``sources``, each one's transforms are applied first, then the streams are merged in order of arrival
+    (ties in the order of the list), then the transforms that stand beside ``sources`` are applied to the
+    whole.
+    """
+
+    source: SourceSpec | None = Field(default=None, description="A recorded trace.")
+    generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")
+    sources: list[MixSpec] | None = Field(default=None, min_length=1, description="Several of them, merged.")
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        _check_one_of(source=self.source, generator=self.generator, sources=self.sources)
+        return self
+
+
+def _check_one_of(**origins: object) -> None:
+    given = [name for name, origin in origins.items() if origin is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"expected exactly one of {', '.join(origins)} (got {' and '.join(given) or 'none'})"
+        )

@@ -1,0 +1,34 @@
+"""A stream of requests that can be started again: what transforms and merging take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import polars as pl
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestStream:
+    """Frames in order of arrival, and what is known of them beforehand.
+
+    Attributes
+    ----------
+    frames
+        Starts the stream anew; every start yields the same requests, with the columns of `SCHEMA`.
+    requests
+        How many requests there will be, or None when that is not known in advance.
+    period_s
+        Length of the observed time, from 0 to the end of a window or of a generator's duration; None where
+        only the arrivals themselves are known.
+    endless
+        Whether nothing ends it.
+    notes
+        Counts worth telling the user.
+    """
+
+    frames: Callable[[], Iterator[pl.DataFrame]]
+    requests: int | None
+    period_s: float | None = None
+    endless: bool = False
+    notes: dict[str, int | float | str] = field(default_factory=dict)

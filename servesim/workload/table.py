@@ -1,0 +1,143 @@
+"""Reader of any table of requests: CSV, Parquet or JSON lines, with a map of its columns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import polars as pl
+
+from servesim.errors import TraceError, nearest
+from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.files import (
+    as_numbers,
+    check_is_data,
+    csv_header,
+    jsonl_keys,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+)
+from servesim.workload.paths import TracePath
+from servesim.workload.schema import SCHEMA
+from servesim.workload.timestamps import seconds, seconds_since_first
+
+TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
+
+_TICKS_PER_S = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+_REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+_TEXTS = ("model", "tenant", "session", "slo_class")
+
+
+class TableReader:
+    """Any table of requests: CSV, Parquet or JSON lines, by the file's name.
+
+    Parameters
+    ----------
+    path
+        A file named ``.csv``, ``.csv.gz``, ``.parquet``, ``.jsonl`` or ``.ndjson``.
+    columns
+        Name of servesim's column to name of the file's: ``{arrival_s: ts, prompt_tokens: input_len}``. A
+        column that has servesim's name need not be listed. Arrival and both lengths must be there; model,
+        tenant, session, slo_class, priority and (not in CSV) prefix_blocks are taken where they are.
+    time_unit
+        Unit of the arrival column: ``s``, ``ms``, ``us`` or ``ns`` for numbers, ``datetime`` for dates and
+        times.
+    start_at_zero
+        Whether time 0 is the first arrival. False keeps numbers as they are, so that several files stay
+        aligned.
+    zero_output
+        What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: TracePath,
+        columns: dict[str, str] | None = None,
+        time_unit: TimeUnit = "s",
+        start_at_zero: bool = True,
+        zero_output: ZeroOutput = "error",
+    ) -> None:
+        self.path = path
+        self.columns = columns
+        self.time_unit = time_unit
+        self.start_at_zero = start_at_zero
+        self.zero_output = zero_output
+        self.notes: dict[str, int | float | str] = {}
+
+    def read(self) -> pl.LazyFrame:
+        """Return the columns of `SCHEMA` that the file has.
+
+        Raises
+        ------
+        TraceError
+            If the file cannot be taken as it is, or *columns* names what there is not.
+        """
+        names = self._column_names()
+        frame = self._frame(names)
+        frame = frame.with_columns(self._seconds(frame, names["arrival_s"]).alias(names["arrival_s"]))
+        check_tokens(frame, names["prompt_tokens"], self.path)
+        rows = frame.height
+        frame, zero = settle_zero_output(frame, names["output_tokens"], self.path, self.zero_output)
+        self.notes = {"rows_read": rows, "zero_output": zero}
+        return frame.lazy().select("row", **names)
+
+    def _column_names(self) -> dict[str, str]:
+        """Return servesim's name and the file's for every column to read."""
+        form = _form(self.path)
+        if form == "csv":
+            found = csv_header(self.path)
+        elif form == "jsonl":
+            found = jsonl_keys(self.path)
+        else:
+            check_is_data(self.path)
+            found = list(pl.read_parquet_schema(self.path))
+        mapped = self.columns or {}
+        for name in mapped:
+            if name not in SCHEMA:
+                raise TraceError(
+                    f"{self.path}: columns: unknown name (got {name!r}). expected any of {', '.join(SCHEMA)}",
+                    hint=nearest(name, SCHEMA),
+                )
+        names = {name: mapped.get(name, name) for name in SCHEMA}
+        return {
+            name: file_name
+            for name, file_name in names.items()
+            if name in _REQUIRED or name in mapped or file_name in found
+        }
+
+    def _frame(self, names: dict[str, str]) -> pl.DataFrame:
+        """Return the file's columns, numbers as numbers."""
+        texts = [names[name] for name in _TEXTS if name in names]
+        numbers = [names[name] for name in (*_REQUIRED, "priority") if name in names]
+        if self.time_unit == "datetime":
+            numbers.remove(names["arrival_s"])
+            texts.append(names["arrival_s"])
+        form = _form(self.path)
+        if form == "csv" and "prefix_blocks" in names:
+            raise TraceError(f"{self.path}: prefix_blocks: a list in CSV. expected Parquet or JSON lines")
+        if form == "csv":
+            return read_csv(self.path, texts=texts, numbers=numbers)
+        lists = [names["prefix_blocks"]] if "prefix_blocks" in names else []
+        if form == "jsonl":
+            others = dict.fromkeys(texts, pl.String()) | dict.fromkeys(lists, pl.List(pl.Int64()))
+            return read_jsonl(self.path, numbers=numbers, others=others)
+        return as_numbers(read_parquet(self.path, [*numbers, *texts, *lists]), numbers, self.path)
+
+    def _seconds(self, frame: pl.DataFrame, column: str) -> pl.Series:
+        if self.time_unit == "datetime":
+            return seconds_since_first(frame, column, self.path)
+        check_numbers(frame, column, self.path)
+        times = frame[column]
+        if self.start_at_zero:
+            times = times - times.min()
+        return seconds(times, _TICKS_PER_S[self.time_unit])
+
+
+def _form(path: TracePath) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    forms = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    for suffix, form in forms.items():
+        if name.endswith(suffix):
+            return form
+    raise TraceError(f"{path}: unknown kind of file. expected a name that ends in {', '.join(forms)}")

@@ -1,0 +1,135 @@
+"""The table reader: any columns, any of three formats, any unit of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from servesim.errors import TraceError
+from servesim.workload.table import TableReader
+
+from .helpers import collect, rows
+
+COLUMNS = {"arrival_s": "ts", "prompt_tokens": "input", "output_tokens": "output"}
+
+
+def written(path: Path, frame: pl.DataFrame) -> Path:
+    """Write *frame* in the format of the name."""
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".csv": frame.write_csv,
+        ".parquet": frame.write_parquet,
+        ".jsonl": frame.write_ndjson,
+    }
+    writers[path.suffix](path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_all_formats_give_the_same_requests(suffix: str, tmp_path: Path) -> None:
+    """Mapped and equally named columns are taken, others ignored."""
+    table = pl.DataFrame(
+        {
+            "ts": [100.5, 101.0],
+            "input": [3, 4],
+            "output": [5, 6],
+            "tenant": ["a", None],
+            "priority": [2, 1],
+            "x": [0, 0],
+        }
+    )
+    path = written(tmp_path / f"t{suffix}", table)
+    requests = collect({"source": {"reader": "table", "path": path, "columns": COLUMNS}})
+    assert requests["arrival_s"].to_list() == [0.0, 0.5]
+    assert requests.select("prompt_tokens", "output_tokens", "tenant", "priority").rows() == [
+        (3, 5, "a", 2),
+        (4, 6, None, 1),
+    ]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_units_of_time(unit: Any, factor: int, tmp_path: Path) -> None:
+    """Whole numbers since the epoch, a quarter of a second apart... and two seconds."""
+    times = [1_700_000_000 * factor, 1_700_000_002 * factor]
+    path = written(tmp_path / "t.parquet", pl.DataFrame({"ts": times, "input": [1, 1], "output": [1, 1]}))
+    requests = TableReader(path=path, columns=COLUMNS, time_unit=unit).read().collect()
+    assert requests["arrival_s"].to_list() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_dates_and_times(suffix: str, tmp_path: Path) -> None:
+    """As text in CSV, as a date-time column in Parquet."""
+    stamps = [datetime(2026, 1, 1, 0, 0, 0), datetime(2026, 1, 1, 0, 1, 0, 500_000)]
+    table = pl.DataFrame({"ts": stamps, "input": [1, 1], "output": [1, 1]})
+    if suffix == ".csv":
+        table = table.with_columns(pl.col("ts").dt.to_string("iso:strict"))
+    reader = TableReader(path=written(tmp_path / f"t{suffix}", table), columns=COLUMNS, time_unit="datetime")
+    assert reader.read().collect()["arrival_s"].to_list() == [0.0, 60.5]
+
+
+def test_times_are_kept_where_asked(tmp_path: Path) -> None:
+    """Several files with a common clock stay aligned."""
+    path = rows(tmp_path / "t.csv", "arrival_s,prompt_tokens,output_tokens\n40,1,1\n41.5,1,1\n")
+    assert TableReader(path=path, start_at_zero=False).read().collect()["arrival_s"].to_list() == [40.0, 41.5]
+
+
+def test_prefix_blocks_come_from_lists(tmp_path: Path) -> None:
+    """Parquet and JSON lines can hold lists."""
+    table = pl.DataFrame({"ts": [0], "input": [9], "output": [1], "ids": [[1, 2]]})
+    for suffix in (".parquet", ".jsonl"):
+        path = written(tmp_path / f"t{suffix}", table)
+        source = {"reader": "table", "path": path, "columns": {**COLUMNS, "prefix_blocks": "ids"}}
+        assert collect({"source": source})["prefix_blocks"].to_list() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (COLUMNS | {"output_tokens": "out"}, r"missing column 'out' \(got 'ts', 'input', 'output'\)"),
+        (
+            COLUMNS | {"promt_tokens": "input"},
+            r"unknown name \(got 'promt_tokens'\)[\s\S]*did you mean 'prompt_tokens'",
+        ),
+        (COLUMNS | {"prefix_blocks": "ts"}, "prefix_blocks: a list in CSV"),
+    ],
+)
+def test_a_wrong_column_map_is_explained(columns: dict[str, str], message: str, tmp_path: Path) -> None:
+    """A column that the file lacks, a name that servesim lacks, a list where there are none."""
+    with pytest.raises(TraceError, match=message):
+        TableReader(path=rows(tmp_path / "t.csv", "ts,input,output\n0,1,1\n"), columns=columns).read()
+
+
+def test_numbers_are_not_dates(tmp_path: Path) -> None:
+    """time_unit: datetime on a column of numbers says what it found."""
+    path = written(tmp_path / "t.parquet", pl.DataFrame({"ts": [5], "input": [1], "output": [1]}))
+    with pytest.raises(TraceError, match="ts: not dates and times"):
+        TableReader(path=path, columns=COLUMNS, time_unit="datetime").read()
+
+
+def test_dates_are_not_numbers(tmp_path: Path) -> None:
+    """A date-time column without time_unit: datetime says what it found."""
+    path = written(
+        tmp_path / "t.parquet", pl.DataFrame({"ts": [datetime(2026, 1, 1)], "input": [1], "output": [1]})
+    )
+    with pytest.raises(TraceError, match="ts: not numbers"):
+        TableReader(path=path, columns=COLUMNS).read()
+
+
+def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
+    """The message lists the endings that are known."""
+    with pytest.raises(TraceError, match=r"unknown kind of file.*\.parquet"):
+        TableReader(path=rows(tmp_path / "t.xlsx", "x")).read()
+
+
+def test_real_parquet_of_another_trace_is_read(shared: Callable[[str], Path]) -> None:
+    """The coding-agent trace is a table like any other: 49,334 requests, times from the start of each
+    session.
+    """
+    columns = {"arrival_s": "t", "prompt_tokens": "in_tokens", "output_tokens": "out_tokens"}
+    path = shared("traces/claude_code/requests.parquet")
+    source = {"reader": "table", "path": path, "columns": columns, "zero_output": "keep_as_one"}
+    assert collect({"source": source}).height == 49_334
