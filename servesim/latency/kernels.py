@@ -22,7 +22,7 @@ EXPERT_LAYER_KERNELS = 14
 """The same five of the attention; norm, gate, top-k, two of sorting, two multiplications, activation, sum."""
 
 ALL_REDUCE_KERNELS = 3
-"""An all-reduce counts as three: vLLM's own starts and ends with a barrier and takes about 5 us when empty."""
+"""An all-reduce counts as three: vLLM's own starts and ends with a barrier and takes 5 us when empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,8 +48,9 @@ class MemoryFrames:
     def write(self, directory: Path) -> None:
         """Write every frame to ``directory/NAME.parquet``."""
         for name in FRAMES:
-            with FrameFile(directory, name) as file:
-                file.append(self._frames[name])
+            file = FrameFile(directory, name)
+            file.append(self._frames[name])
+            file.close()
 
     def settle(self, directory: Path) -> None:
         """Keep the frames in memory, wherever else they are."""
@@ -153,13 +154,6 @@ class FrameFile:
             self._write(self._pending)
         with disk_errors(self._path):
             self._writer.close()
-
-    def __enter__(self) -> FrameFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
 
 
 @contextmanager

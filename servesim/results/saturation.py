@@ -9,6 +9,9 @@ import polars as pl
 NOISE_FACTOR = 3.0
 """Growth counts as such from this many standard deviations of a Poisson count of the arrivals on."""
 
+QUARTER_SHARE = 0.1
+"""Least share of the growth in each of the two last quarters; steady growth has half of it in each."""
+
 
 def backlog_growing(requests: pl.LazyFrame) -> bool:
     """Return whether the backlog grew, beyond noise, over the last half of the span of arrivals.
@@ -17,7 +20,7 @@ def backlog_growing(requests: pl.LazyFrame) -> bool:
     out); unlike the number in the system it is not raised by a batch that fills up at the start of a run. It
     is counted in the middle of the span, at three quarters and at its end. It grows when it has grown by more
     than 3*sqrt(A), where A is the number of arrivals in the last half, and each of the two quarters
-    contributed at least a quarter of that growth (a single burst at the end of a trace is not saturation).
+    contributed at least a tenth of that growth (a single burst at the end of a trace is not saturation).
 
     Parameters
     ----------
@@ -43,5 +46,6 @@ def backlog_growing(requests: pl.LazyFrame) -> bool:
     middle, late, end, arrivals = counts.collect(engine="streaming").row(0)
     growth = end - middle
     return bool(
-        growth > NOISE_FACTOR * math.sqrt(arrivals) and min(late - middle, end - late) >= 0.25 * growth
+        growth > NOISE_FACTOR * math.sqrt(arrivals)
+        and min(late - middle, end - late) >= QUARTER_SHARE * growth
     )

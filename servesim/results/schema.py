@@ -236,8 +236,8 @@ SUMMARY = (
     SummaryKey(
         "slo_met_ratio",
         "0-1",
-        "Share of the requests with latency targets, arrived at or after warm_up_s, that completed within all "
-        "of them (a request of one token meets any tpot_s; rejected and unfinished ones do not count as met)",
+        "Share of the requests with latency targets, arrived at or after warm_up_s, that completed within "
+        "all of them (a request of one token meets any tpot_s; rejected and unfinished ones meet none)",
     ),
     SummaryKey("goodput_requests_per_s", "1/s", "Requests that met their targets / (duration_s - warm_up_s)"),
     SummaryKey(

@@ -52,6 +52,7 @@ def _apply(document: Document, override: str) -> None:
         path = (*path, step)
         if isinstance(target, dict) and target.get(part) is None:
             target[part] = {}
+            _move_marks(document, path, Mark(label))
         target = target[step]
     step = _step(target, parts[-1], path, label)
     target[step] = value

@@ -175,7 +175,7 @@ def _expectation(model: type[BaseModel], path: Path, data: Any) -> str:
         field = candidate.model_fields.get(str(path[-1]))
         if field is not None and field.description:
             return field.description[:1].lower() + field.description[1:].partition(". ")[0].rstrip(".")
-    return f"a value for {path[-1]!r}"
+    return "the name of a component" if path[-1] == "name" else f"a value for {path[-1]!r}"
 
 
 def known_keys(model: type[BaseModel], path: Path, data: Any) -> list[str]:

@@ -26,19 +26,18 @@ _LOG_TYPES = {"Conversation log": "conversation", "API log": "api"}
 class BurstGptReader:
     """BurstGPT traces of 6 and 8 columns (CSV).
 
-    A row with 0 response tokens is a request that failed. The model tag is the column Model, the tenant is
-    ``conversation`` or ``api`` (column Log Type), the session is the column Session ID, null where it is
-    empty.
+    A row with 0 response tokens is a request that failed; a prompt of 0 tokens is taken as 1. The model tag
+    is the column Model, the tenant is ``conversation`` or ``api`` (column Log Type), the session is the
+    column Session ID, null where it is empty.
 
     Parameters
     ----------
     path
         The CSV file, plain or gzipped.
     failures
-        ``drop`` leaves failures out. ``keep`` lets them reach the engine: at least 1 prompt token, 1 output
-        token. ``retry`` keeps them and sends each once more after *retry_delay_s*, with the lengths of a
-        request of the same model and log type that succeeded, drawn at random. They are counted in
-        ``failures`` in any case.
+        ``drop`` leaves failures out. ``keep`` lets them reach the engine, with 1 output token. ``retry``
+        keeps them and sends each once more after *retry_delay_s*, with the lengths of a request of the same
+        model and log type that succeeded, drawn at random. They are counted in ``failures`` in any case.
     retry_delay_s
         Time from a failed request's arrival to its retry's.
     log_type
@@ -78,17 +77,17 @@ class BurstGptReader:
         if self.log_type != "all":
             frame = frame.filter(pl.col("tenant") == self.log_type)
         failed = frame["output_tokens"] == 0
+        frame = frame.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
         self.notes = {"rows_read": rows, "failures": int(failed.sum())}
         if self.failures == "drop":
             return frame.filter(~failed).lazy()
-        kept = frame.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
         if self.failures == "keep":
-            return kept.lazy()
-        retries = self._retries(frame.filter(~failed), kept.filter(failed))
+            return frame.lazy()
+        retries = self._retries(frame.filter(~failed), frame.filter(failed))
         self.notes["retries"] = retries.height
-        kept, moved = in_order(kept)
+        frame, moved = in_order(frame)
         self.notes["rows_sorted"] = moved
-        return pl.concat([kept, retries]).sort("arrival_s", maintain_order=True).lazy()
+        return pl.concat([frame, retries]).sort("arrival_s", maintain_order=True).lazy()
 
     def _rows(self) -> pl.DataFrame:
         """Return the file's rows as columns of `SCHEMA`, failures with 0 output tokens."""

@@ -8,11 +8,13 @@ was not fetched.
 from __future__ import annotations
 
 import csv
+import glob
 import gzip
 import json
 from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 
@@ -69,7 +71,8 @@ def read_jsonl(path: Path, *, numbers: Sequence[str], others: Mapping[str, pl.Da
     require_columns([*numbers, *others], jsonl_keys(path), path)
     schema: dict[str, Any] = dict.fromkeys(numbers, pl.String) | dict(others)
     try:
-        frame = pl.scan_ndjson(path, schema=schema, row_index_name="row", row_index_offset=1).collect()
+        literal = glob.escape(str(path))  # polars takes a path for a pattern
+        frame = pl.scan_ndjson(literal, schema=schema, row_index_name="row", row_index_offset=1).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TraceError(f"{path}: not readable as JSON lines ({_reason(error)})") from error
     return as_numbers(_without_blank_rows(frame, list(schema), path), numbers, path)
@@ -155,7 +158,7 @@ def check_is_data(path: Path) -> None:
         raise TraceError(f"{path}: empty (got no data). expected a trace")
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedReader | gzip.GzipFile:
     """Open *path* for reading, unpacked if it is gzipped, whatever its name."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

@@ -122,11 +122,17 @@ class TransformSpec(BaseModel):
     max_requests: int | None = Field(default=None, ge=1, description="Stop after this many requests.")
 
 
-class MixSpec(TransformSpec):
-    """One of several sources that are merged, with transforms and tags of its own."""
+class OriginSpec(BaseModel):
+    """Where a single stream of requests comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: SourceSpec | None = Field(default=None, description="A recorded trace.")
     generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")
+
+
+class MixSpec(TransformSpec, OriginSpec):
+    """One of several sources that are merged, with transforms and tags of its own."""
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
@@ -134,7 +140,7 @@ class MixSpec(TransformSpec):
         return self
 
 
-class WorkloadSpec(TransformSpec):
+class WorkloadSpec(TransformSpec, OriginSpec):
     """Where requests come from: exactly one of ``source``, ``generator`` and ``sources``.
 
     With ``sources``, each one's transforms are applied first, then the streams are merged in order of arrival
@@ -142,8 +148,6 @@ class WorkloadSpec(TransformSpec):
     whole.
     """
 
-    source: SourceSpec | None = Field(default=None, description="A recorded trace.")
-    generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")
     sources: list[MixSpec] | None = Field(default=None, min_length=1, description="Several of them, merged.")
 
     @model_validator(mode="after")

@@ -114,11 +114,12 @@ def test_kv_heads_are_replicated_beyond_their_number(ranks: int, share: float) -
 def test_tensor_parallel_divides_the_work_and_adds_collectives() -> None:
     """At the peaks, 4 GPUs take a quarter of the time of one plus 2 all-reduces per layer."""
     no_link = PERFECT | {"link_efficiency": 1e-3}
-    one = ready(model("llama-3.1-70b"), "h200-sxm", **PERFECT).price(BatchShape(8, 8000))[0]
-    four = ready(model("llama-3.1-70b"), "h200-sxm", ranks=4, **PERFECT).price(BatchShape(8, 8000))[0]
-    slow = ready(model("llama-3.1-70b"), "h200-sxm", ranks=4, **no_link).price(BatchShape(8, 8000))[0]
-    reduced_s = 2 * 80 * 1.5 * 8 * 8192 * 2 / 450e9
-    norms_s = 8 * 80 * 8 * 8192 * 2 / 4.8e12  # norms are not split
+    batch = BatchShape(8, 8000, [(512, 3000)])
+    one = ready(model("llama-3.1-70b"), "h200-sxm", **PERFECT).price(batch)[0]
+    four = ready(model("llama-3.1-70b"), "h200-sxm", ranks=4, **PERFECT).price(batch)[0]
+    slow = ready(model("llama-3.1-70b"), "h200-sxm", ranks=4, **no_link).price(batch)[0]
+    reduced_s = 2 * 80 * 1.5 * 520 * 8192 * 2 / 450e9
+    norms_s = 8 * 80 * 520 * 8192 * 2 / 4.8e12  # norms are not split
     assert four - one / 4 == pytest.approx(reduced_s + norms_s * 3 / 4)
     assert slow - four == pytest.approx(999 * reduced_s)
 

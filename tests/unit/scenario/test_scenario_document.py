@@ -9,7 +9,7 @@ from servesim.scenario.document import parse_document
 
 
 def test_values_are_those_of_yaml_1_2():
-    """yes is a text, 010 is ten, 1e6 is a number, and dates stay texts."""
+    """Yes is a text, 010 is ten, 1e6 is a number, and dates stay texts."""
     text = "{a: yes, b: 010, c: 1e6, d: 2024-01-01, e: ~, f: '1', g: true, h: -.5, i: 0x10}"
     data = parse_document(text, "f").data
     assert data == {
@@ -36,7 +36,9 @@ def test_all_repeated_keys_are_refused():
     ]
 
 
-@pytest.mark.parametrize("value", ["!!python/object/apply:os.system ['true']", "!!set {a}", "!x 1", "!!int abc"])
+@pytest.mark.parametrize(
+    "value", ["!!python/object/apply:os.system ['true']", "!!set {a}", "!x 1", "!!int abc"]
+)
 def test_tags_that_make_objects_are_refused(value):
     """A scenario file cannot name a class or a function."""
     with pytest.raises(ScenarioError, match=r"f:1:4: a tag that is not plain data"):
@@ -57,7 +59,12 @@ def test_aliases_work_until_they_blow_up():
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("a: [1\nb: 2\n", "f:2:"), ("a: b: c\n", "f:1:5"), ("a:\n\t- 1\n", "f:2:1"), ("a: 1\n---\nb: 2\n", "f:2:1")],
+    [
+        ("a: [1\nb: 2\n", "f:2:"),
+        ("a: b: c\n", "f:1:5"),
+        ("a:\n\t- 1\n", "f:2:1"),
+        ("a: 1\n---\nb: 2\n", "f:2:1"),
+    ],
 )
 def test_what_is_not_yaml_is_named_at_its_place(text, place):
     """Broken syntax is one message with line and column."""

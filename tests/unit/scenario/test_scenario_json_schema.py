@@ -34,7 +34,10 @@ def test_the_examples_are_valid(root, validator, name):
 def test_short_and_nested_components_are_valid(root, validator):
     """A name alone, and a component within a component, are understood."""
     data = quickstart(root)
-    data["policies"] = {"router": "random", "scheduler": {"name": "sjf", "predictor": {"name": "noisy", "sigma": 1}}}
+    data["policies"] = {
+        "router": "random",
+        "scheduler": {"name": "sjf", "predictor": {"name": "noisy", "sigma": 1}},
+    }
     validator.validate(data)
     data["policies"]["scheduler"]["predictor"] = {"name": "noisy", "sigm": 1}
     assert not validator.is_valid(data)

@@ -55,7 +55,11 @@ def test_the_other_examples_load(root, name):
         ),
         (POOL, "    - {gpu: h100-sxm}\n", "s.yaml:11:7: cluster.pools.0.model: missing key. "),
         (POOL, POOL.replace("8b", "8c"), "s.yaml:11:27: cluster.pools.0.model: neither in the catalog nor a"),
-        (POOL, POOL.replace("h100", "h101"), "s.yaml:11:46: cluster.pools.0.gpu: not in the catalog (got 'h101-"),
+        (
+            POOL,
+            POOL.replace("h100", "h101"),
+            "s.yaml:11:46: cluster.pools.0.gpu: not in the catalog (got 'h101-",
+        ),
         (
             "replicas: 2",
             "replicas: 0",
@@ -143,29 +147,65 @@ def test_the_other_examples_load(root, name):
             "s.yaml:11:72: cluster.pools.0.latency.name: unknown latency model (got 'constnat'). "
             "expected one of roofline, constant, linear.\n  hint: did you mean 'constant'?",
         ),
-        (POOL, POOL.replace("}", ", role: prefill}"), "s.yaml:11:56: cluster.pools.0.role: not yet supported"),
+        (
+            POOL,
+            POOL.replace("}", ", role: prefill}"),
+            "s.yaml:11:56: cluster.pools.0.role: not yet supported",
+        ),
         (
             POOL,
             POOL.replace("}", ", tensor_parallel: 3}"),
             "s.yaml:11:73: cluster.pools.0.tensor_parallel: does not divide llama-3.1-8b",
         ),
-        (POOL, POOL.replace("3.1-8b", "3.1-70b"), "s.yaml:11:27: cluster.pools.0.model: memory: llama-3.1-70b does"),
+        (
+            POOL,
+            POOL.replace("3.1-8b", "3.1-70b"),
+            "s.yaml:11:27: cluster.pools.0.model: memory: llama-3.1-70b does",
+        ),
         (POOL, POOL.replace("}", ", dtype: fp9}"), "s.yaml:11:63: cluster.pools.0.dtype: "),
-        ("poisson", "poison", "s.yaml:4:11: workload.generator.name: unknown workload generator (got 'poison')."),
-        ("constant,", "const,", "s.yaml:7:35: workload.generator.prompt_tokens.distribution: unknown value (got 'con"),
-        ("round_robin", "round_robbin", "s.yaml:14:18: policies.router.name: unknown router (got 'round_robbin')."),
-        ("policies:", "autoscaler: {}\npolicies:", "s.yaml:13:1: autoscaler: not yet supported (got a mapping)."),
+        (
+            "poisson",
+            "poison",
+            "s.yaml:4:11: workload.generator.name: unknown workload generator (got 'poison').",
+        ),
+        (
+            "constant,",
+            "const,",
+            "s.yaml:7:35: workload.generator.prompt_tokens.distribution: unknown value (got 'con",
+        ),
+        (
+            "round_robin",
+            "round_robbin",
+            "s.yaml:14:18: policies.router.name: unknown router (got 'round_robbin').",
+        ),
+        (
+            "policies:",
+            "autoscaler: {}\npolicies:",
+            "s.yaml:13:1: autoscaler: not yet supported (got a mapping).",
+        ),
         ("policies:", "run: {horizon_s: -1}\npolicies:", "s.yaml:13:18: run.horizon_s: too small (got -1)."),
-        ("policies:", "run: {drain: 1}\npolicies:", "s.yaml:13:14: run.drain: neither true nor false (got 1)."),
+        (
+            "policies:",
+            "run: {drain: 1}\npolicies:",
+            "s.yaml:13:14: run.drain: neither true nor false (got 1).",
+        ),
         (
             "policies:",
             "run: {horizon_s: 5, warm_up_s: 5}\npolicies:",
             "s.yaml:13:32: run.warm_up_s: no arrival would count (got 5.0). expected less than horizon_s, 5.0.",
         ),
         ("policies:", "slo: {ttft: 1}\npolicies:", "s.yaml:13:7: slo.ttft: unknown key (got 1)."),
-        ("policies:", "slo: {classes: {a: {ttft_s: 0}}}\npolicies:", "s.yaml:13:29: slo.classes.a.ttft_s: too small"),
+        (
+            "policies:",
+            "slo: {classes: {a: {ttft_s: 0}}}\npolicies:",
+            "s.yaml:13:29: slo.classes.a.ttft_s: too small",
+        ),
         ("policies:", "seed: -1\npolicies:", "s.yaml:13:7: seed: too small (got -1). expected at least 0."),
-        ("workload:\n", "workload:\n  model: llama-2-7b\n", "s.yaml:3:10: workload.model: no pool serves this model"),
+        (
+            "workload:\n",
+            "workload:\n  model: llama-2-7b\n",
+            "s.yaml:3:10: workload.model: no pool serves this model",
+        ),
         (
             "workload:\n",
             "workload:\n  model_map: {gpt-4: llama-2-7b}\n",
@@ -211,7 +251,11 @@ def test_a_nested_component_is_checked_at_its_line(errors, minimal):
 def test_all_mistakes_are_reported_together_in_the_order_of_lines(errors, minimal):
     """A user corrects a file once, not once per mistake."""
     wrong = minimal.replace("minimal", "3").replace("poisson", "poison").replace("h100-sxm", "h100", 1)
-    wrong = wrong.replace("replicas: 2", "replicas: 0").replace("round_robin", "robin").replace("workload:", "workload:\n  rate_scal: 2")
+    wrong = (
+        wrong.replace("replicas: 2", "replicas: 0")
+        .replace("round_robin", "robin")
+        .replace("workload:", "workload:\n  rate_scal: 2")
+    )
     found = [line.split(" ")[1] for line in errors(wrong) if line.startswith("s.yaml")]
     assert found == [
         "name:",
@@ -234,13 +278,17 @@ def test_each_of_several_sources_is_checked(errors, minimal):
     right, wrong = generator % 1, generator % 0
     text = f"{head}  sources:\n    - generator: {right}\n    - generator: {wrong}\n{tail}"
     (message,) = [line for line in errors(text) if line.startswith("s.yaml")]
-    assert message.startswith("s.yaml:5:161: workload.sources.1.generator.output_tokens.value: too small (got 0).")
+    assert message.startswith(
+        "s.yaml:5:161: workload.sources.1.generator.output_tokens.value: too small (got 0)."
+    )
 
 
 def test_exactly_one_origin_of_requests(errors, minimal):
     """A workload with both a trace and a generator is refused."""
     wrong = minimal.replace("workload:\n", "workload:\n  source: {reader: azure, path: x.csv}\n")
-    assert errors(wrong)[0].startswith("s.yaml:2:1: workload: expected exactly one of source, generator, sources")
+    assert errors(wrong)[0].startswith(
+        "s.yaml:3:3: workload: expected exactly one of source, generator, sources"
+    )
 
 
 def test_a_missing_section_is_named(errors, minimal):
@@ -252,7 +300,7 @@ def test_a_missing_section_is_named(errors, minimal):
 def test_a_constructor_that_refuses_is_heard(errors, minimal):
     """What only a plugin's constructor can check is reported at the component."""
     text = minimal.replace("poisson", "weibull")
-    assert errors(text)[0].startswith("s.yaml:3:3: workload.generator: ")
+    assert errors(text)[0].startswith("s.yaml:4:5: workload.generator: ")
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "just a text\n", "- a\n- list\n"])
@@ -287,7 +335,9 @@ def test_relative_paths_start_from_the_file(tmp_path, minimal, monkeypatch):
 
 def test_a_model_can_be_a_path(load, minimal, tmp_path):
     """A model with a slash or .json in it is a path relative to the file; a missing one is an error there."""
-    with pytest.raises(ScenarioError, match=r"s\.yaml:11:27: cluster\.pools\.0\.model: neither in the catalog nor"):
+    with pytest.raises(
+        ScenarioError, match=r"s\.yaml:11:27: cluster\.pools\.0\.model: neither in the catalog nor"
+    ):
         load(minimal.replace("llama-3.1-8b", "mine/config.json", 1))
 
 

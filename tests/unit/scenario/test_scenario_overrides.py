@@ -57,7 +57,15 @@ def test_the_last_override_wins(load, minimal):
             "--set cluster.pools.main.replcas=2: cluster.pools.0.replcas: unknown key (got 2). expected one of ",
         ),
         ("clster.pools=[]", "--set clster.pools=[]: clster: unknown key (got a mapping). expected one of "),
-        ("cluster.pools.main.replicas=0", "--set cluster.pools.main.replicas=0: cluster.pools.0.replicas: too small"),
+        (
+            "cluster.pools.main.latency.host_s=1",
+            "--set cluster.pools.main.latency.host_s=1: cluster.pools.0.latency.name: missing key. "
+            "expected the name of a component.",
+        ),
+        (
+            "cluster.pools.main.replicas=0",
+            "--set cluster.pools.main.replicas=0: cluster.pools.0.replicas: too small",
+        ),
         ("run={drain: 3}", "--set run={drain: 3}: run.drain: neither true nor false (got 3)."),
     ],
 )

@@ -106,3 +106,17 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
     """Text with the wrong name."""
     with pytest.raises(TraceError, match="not readable as Parquet"):
         read_parquet(rows(tmp_path / "a.parquet", "a,b\n1,2\n"), ["a"])
+
+
+def test_a_first_object_of_any_length_is_read(tmp_path: Path) -> None:
+    """A prompt's text beside the numbers may be longer than any buffer."""
+    path = rows(tmp_path / "a.jsonl", '{"text": "' + "x" * 200_000 + '", "n": 3}\n')
+    assert read_jsonl(path, numbers=["n"], others={})["n"].to_list() == [3.0]
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
+    """The path is one file's, whatever characters it has."""
+    path = rows(tmp_path / "day[1].csv", "a\n4\n")
+    assert read_csv(path, numbers=["a"])["a"].to_list() == [4.0]
+    path = rows(tmp_path / "day[1].jsonl", '{"a": 5}\n')
+    assert read_jsonl(path, numbers=["a"], others={})["a"].to_list() == [5.0]

@@ -1,0 +1,106 @@
+"""Draw the figures of the documentation from real runs.
+
+python scripts/make_figures.py [TRACE]
+
+TRACE is AzureLLMInferenceTrace_conv.csv of https://github.com/Azure/AzurePublicDataset; where it is left out, the
+path in scenarios/azure_conv.yaml holds. Not in here: any number, which is the simulator's to compute.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+import servesim
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "img"
+WINDOW_S = 30.0
+LIGHT, MIDDLE, DARK = "#b9cfe4", "#3b78b5", "#c44e1c"
+
+
+def windows(frame: pl.DataFrame, time: str, value: str) -> pl.DataFrame:
+    """Return median, mean, p99 and maximum of the column *value* in windows of the column *time*."""
+    column = pl.col(value)
+    return (
+        frame.group_by(minute=(pl.col(time) // WINDOW_S + 0.5) * WINDOW_S / 60.0)
+        .agg(
+            p50=column.quantile(0.5, interpolation="linear"),
+            mean=column.mean(),
+            p99=column.quantile(0.99, interpolation="linear"),
+            max=column.max(),
+        )
+        .sort("minute")
+    )
+
+
+def draw_ttft(axes: Axes, requests: pl.DataFrame) -> None:
+    """Draw every request's time to first token, and median and 99 % quantile of each window."""
+    measured = requests.select("arrival_s", ttft_ms=pl.col("ttft_s") * 1e3).drop_nulls()
+    axes.plot(
+        measured["arrival_s"] / 60.0, measured["ttft_ms"], ".", color=LIGHT, markersize=2, rasterized=True
+    )
+    series = windows(measured, "arrival_s", "ttft_ms")
+    axes.plot(series["minute"], series["p99"], color=DARK, linewidth=1.4, label=f"p99 of {WINDOW_S:.0f} s")
+    axes.plot(
+        series["minute"], series["p50"], color=MIDDLE, linewidth=1.4, label=f"median of {WINDOW_S:.0f} s"
+    )
+    axes.set_ylabel("time to first token (ms)")
+    axes.set_yscale("log")
+
+
+def draw_running(axes: Axes, replicas: pl.DataFrame) -> None:
+    """Draw how many requests the batches of all replicas hold."""
+    cluster = replicas.group_by("time_s").agg(running=pl.col("running_requests").sum())
+    series = windows(cluster, "time_s", "running")
+    axes.fill_between(
+        series["minute"], series["max"], step="mid", color=LIGHT, label=f"largest in {WINDOW_S:.0f} s"
+    )
+    axes.plot(
+        series["minute"], series["mean"], color=MIDDLE, linewidth=1.4, label=f"mean of {WINDOW_S:.0f} s"
+    )
+    axes.set_ylabel("running requests")
+    axes.set_xlabel("minutes since the start of the trace")
+    axes.set_ylim(bottom=0)
+
+
+def draw_azure_conv(path: Path, *, overrides: Sequence[str] = ()) -> None:
+    """Simulate the Azure conversation trace on four replicas and draw it to *path*."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    result = servesim.run(ROOT / "scenarios" / "azure_conv.yaml", overrides=overrides)
+    figure, (upper, lower) = pyplot.subplots(
+        2, sharex=True, figsize=(8, 4.6), height_ratios=(3, 2), layout="constrained"
+    )
+    figure.suptitle(
+        f"Azure conversation trace, {result.summary['requests_completed']:,} requests: "
+        "Llama-3.1-8B on 4 H100 SXM, least_requests",
+        fontsize=10,
+    )
+    draw_ttft(upper, result.requests)
+    draw_running(lower, result.replicas)
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.01)
+        axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    draw_azure_conv(
+        IMAGES / "azure_conv.png", overrides=[f"workload.source.path={path}" for path in sys.argv[1:2]]
+    )

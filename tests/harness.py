@@ -1,0 +1,180 @@
+"""A cluster without files: hand-written requests in, structured arrays of packed rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from servesim.cluster.arrivals import Arrivals, Group
+from servesim.cluster.engine import Engine
+from servesim.cluster.records import (
+    EVENT,
+    EVENT_KINDS,
+    FINISH_REASONS,
+    OUTCOME,
+    SEGMENT,
+    STATES,
+    ReplicaAccount,
+)
+from servesim.cluster.replica import Replica
+from servesim.cluster.system import System
+from servesim.latency.api import UNLIMITED_STEPS, BatchShape
+from servesim.policies.api import PolicyContext, Router, Scheduler
+from servesim.policies.routers import RoundRobin
+from servesim.policies.schedulers import FirstComeFirstServed
+from servesim.workload.schema import SCHEMA
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Step time = base + per_context * context + per_token * prefill tokens + per_pair * pairs attended to before."""
+
+    base_s: float = 1.0
+    per_context_s: float = 0.0
+    per_token_s: float = 0.0
+    per_pair_s: float = 0.0
+    valid_steps: int = UNLIMITED_STEPS
+
+    def reset(self, context: Any) -> None:
+        """Keep no state."""
+
+    def price(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price; see the class."""
+        first = self.base_s + self.per_context_s * batch.context_tokens
+        growth = self.per_context_s * batch.sequences
+        for tokens, start in batch.chunks:
+            first += self.per_token_s * tokens + self.per_pair_s * tokens * start
+            growth += self.per_pair_s * tokens * tokens
+        return first, growth, self.valid_steps
+
+
+@dataclass
+class Buffers:
+    """A recorder that keeps the rows."""
+
+    outcomes: bytearray = field(default_factory=bytearray)
+    segments: bytearray = field(default_factory=bytearray)
+    events: bytearray = field(default_factory=bytearray)
+    samples: bytearray = field(default_factory=bytearray)
+
+    def arrivals(self, frame: pl.DataFrame) -> None:
+        """Keep nothing."""
+
+    def tick(self) -> None:
+        """Keep everything."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out: rows as structured arrays (outcomes by request), accounts, the replicas themselves."""
+
+    outcomes: np.ndarray
+    segments: np.ndarray
+    events: np.ndarray
+    accounts: list[ReplicaAccount]
+    replicas: list[Replica]
+    end_s: float
+    system_area_s: float
+
+    def times(self, name: str) -> list[float | None]:
+        """Return a column of times by request, None where it has not happened."""
+        return [None if np.isnan(value) else float(value) for value in self.outcomes[name]]
+
+    def states(self) -> list[str]:
+        """Return the states by request."""
+        return [STATES[state] for state in self.outcomes["state"]]
+
+    def reasons(self) -> list[str | None]:
+        """Return the finish reasons by request."""
+        return [None if reason < 0 else FINISH_REASONS[reason] for reason in self.outcomes["finish_reason"]]
+
+    def happenings(self) -> list[tuple[float, str, int]]:
+        """Return the events as (time, kind, request)."""
+        return [(float(row["time_s"]), EVENT_KINDS[row["kind"]], int(row["request_id"])) for row in self.events]
+
+
+def engine(**settings: Any) -> Engine:
+    """Return an engine, by default large enough to be out of the way."""
+    defaults = {
+        "max_num_seqs": 256,
+        "max_num_batched_tokens": 2048,
+        "kv_block_tokens": 16,
+        "kv_blocks": 100_000,
+        "context_limit": None,
+    }
+    merged = {**defaults, **settings}
+    if merged["context_limit"] is None:
+        merged["context_limit"] = merged["kv_blocks"] * merged["kv_block_tokens"] + 1
+    return Engine(**merged)
+
+
+def frame(requests: Sequence[tuple[float, int, int] | tuple[float, int, int, int]]) -> pl.DataFrame:
+    """Return a workload frame of (arrival_s, prompt_tokens, output_tokens[, priority])."""
+    rows = [(*row, 0)[:4] for row in requests]
+    columns: dict[str, Any] = {
+        "arrival_s": [float(row[0]) for row in rows],
+        "prompt_tokens": [row[1] for row in rows],
+        "output_tokens": [row[2] for row in rows],
+        "priority": [row[3] for row in rows],
+    }
+    return pl.DataFrame(
+        {name: columns.get(name, [None] * len(rows)) for name in SCHEMA}, schema=dict(SCHEMA), strict=False
+    )
+
+
+def run(
+    requests: Sequence[tuple[float, int, int] | tuple[float, int, int, int]],
+    *,
+    settings: Engine | None = None,
+    latency: Any = None,
+    replicas: int = 1,
+    router: Router | None = None,
+    scheduler: Scheduler | None = None,
+    stop_s: float | None = None,
+) -> Run:
+    """Simulate *requests* and return the rows."""
+    buffers = Buffers()
+    system = System(buffers)
+    settings = settings or engine()
+    latency = latency or Linear()
+    scheduler = scheduler or FirstComeFirstServed()
+    scheduler.reset(PolicyContext(seed=0, name="scheduler"))
+    router = router or RoundRobin()
+    router.reset(PolicyContext(seed=0, name="router"))
+    load = [0] * replicas
+    accounts = [ReplicaAccount(i, "main", kv_blocks=settings.kv_blocks) for i in range(replicas)]
+    members = [
+        Replica(
+            settings,
+            latency=latency,
+            scheduler=scheduler,
+            system=system,
+            account=account,
+            load=load,
+            position=account.replica,
+        )
+        for account in accounts
+    ]
+    group = Group("model", members, load, router)
+    arrivals = Arrivals(iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=None)
+    if stop_s is not None:
+        system.clock.stop(stop_s)
+    arrivals.start()
+    stopped = system.clock.run_until_stopped()
+    end_s = system.clock.now if stopped else max(system.changed_s, arrivals.last_s)
+    for member in members:
+        member.close(end_s)
+    outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
+    return Run(
+        outcomes=outcomes[np.argsort(outcomes["request_id"], kind="stable")],
+        segments=np.frombuffer(bytes(buffers.segments), SEGMENT.dtype),
+        events=np.frombuffer(bytes(buffers.events), EVENT.dtype),
+        accounts=accounts,
+        replicas=members,
+        end_s=end_s,
+        system_area_s=system.area_s + end_s * system.requests,
+    )

@@ -1,0 +1,144 @@
+"""A second, naive engine: one replica, one loop turn per step, blocks counted per sequence, no closed form.
+
+It is written from the description of the engine's semantics alone and shares no code with the kernel, so that the two
+can be held against each other. With step times that are sums of powers of two its clock is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from servesim.cluster.engine import Engine
+from servesim.latency.api import BatchShape
+
+
+@dataclass(eq=False)
+class Sequence_:
+    """A request and where it stands."""
+
+    request_id: int
+    arrival_s: float
+    prompt: int
+    target: int
+    rank: tuple[float, int]
+    in_cache: int = 0
+    to_prefill: int = 0
+    emitted: int = 0
+    preemptions: int = 0
+    scheduled_s: float | None = None
+    first_token_s: float | None = None
+    finished_s: float | None = None
+
+
+def blocks(tokens: int, settings: Engine) -> int:
+    """Return the blocks that *tokens* tokens take."""
+    return (tokens + settings.kv_block_tokens - 1) // settings.kv_block_tokens
+
+
+def simulate(
+    requests: list[tuple[float, int, int, int]],
+    settings: Engine,
+    price: Callable[[BatchShape], tuple[float, float, int]],
+    *,
+    by_priority: bool,
+) -> list[Sequence_]:
+    """Serve (arrival_s, prompt, output, priority) requests and return their sequences, rejected ones included."""
+    everyone = [
+        Sequence_(
+            i,
+            arrival,
+            prompt,
+            min(output, settings.context_limit - prompt),
+            (float(priority) if by_priority else arrival, i),
+            to_prefill=prompt,
+        )
+        for i, (arrival, prompt, output, priority) in enumerate(requests)
+    ]
+    future = [s for s in everyone if s.target >= 1]
+    waiting: list[Sequence_] = []
+    running: list[Sequence_] = []
+    now = 0.0
+    while future or waiting or running:
+        if not waiting and not running:
+            now = max(now, future[0].arrival_s)
+        while future and future[0].arrival_s <= now:
+            waiting.append(future.pop(0))
+        waiting.sort(key=lambda s: s.rank)
+        now += one_step(now, waiting, running, settings, price)
+        for s in running:
+            if s.finished_s is None and s.emitted == s.target:
+                s.finished_s = now
+            if s.first_token_s is None and s.emitted:
+                s.first_token_s = now
+        running[:] = [s for s in running if s.finished_s is None]
+    return everyone
+
+
+def one_step(
+    now: float,
+    waiting: list[Sequence_],
+    running: list[Sequence_],
+    settings: Engine,
+    price: Callable[[BatchShape], tuple[float, float, int]],
+) -> float:
+    """Compose one engine step, apply its effect, and return how long it takes."""
+    budget = settings.max_num_batched_tokens
+    work: list[tuple[Sequence_, int]] = []
+    preempted = False
+
+    def free() -> int:
+        taken = sum(blocks(s.in_cache, settings) for s in running)
+        promised = sum(blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) for s, n in work)
+        return settings.kv_blocks - taken - promised
+
+    def admit() -> None:
+        nonlocal budget
+        while waiting and budget > 0 and len(running) < settings.max_num_seqs:
+            s = waiting[0]
+            n = min(s.to_prefill, budget)
+            if n < s.to_prefill and not settings.chunked_prefill:
+                return
+            if blocks(n, settings) > free():
+                return
+            waiting.pop(0)
+            running.append(s)
+            work.append((s, n))
+            budget -= n
+            if s.scheduled_s is None:
+                s.scheduled_s = now
+
+    if settings.prefill_only_steps:
+        admit()
+    if not work:
+        for s in [r for r in running if r.in_cache >= r.to_prefill] + [
+            r for r in running if r.in_cache < r.to_prefill
+        ]:
+            if s not in running:
+                continue  # preempted for one before it
+            n = 1 if s.in_cache >= s.to_prefill else min(s.to_prefill - s.in_cache, budget)
+            while s in running and blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) > free():
+                victim = max(running, key=lambda r: r.rank)
+                running.remove(victim)
+                work[:] = [(r, m) for r, m in work if r is not victim]
+                victim.in_cache, victim.to_prefill = 0, victim.prompt + victim.emitted
+                victim.preemptions += 1
+                waiting.append(victim)
+                waiting.sort(key=lambda r: r.rank)
+                preempted = True
+            if s in running:
+                work.append((s, n))
+                budget -= n
+        if not preempted and not settings.prefill_only_steps:
+            admit()
+    decodes = [s for s, _ in work if s.in_cache >= s.to_prefill]
+    chunks = [(n, s.in_cache) for s, n in work if s.in_cache < s.to_prefill]
+    step_s = price(BatchShape(len(decodes), sum(s.in_cache + 1 for s in decodes), chunks))[0]
+    for s, n in work:
+        decoding = s.in_cache >= s.to_prefill
+        s.in_cache += n
+        if decoding or s.in_cache == s.to_prefill:
+            s.emitted += 1
+        if decoding:
+            s.to_prefill = s.in_cache
+    return step_s

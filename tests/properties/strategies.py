@@ -1,0 +1,54 @@
+"""Random small clusters that preempt, chunk, tie and cut a lot."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from harness import Linear, engine
+from servesim.latency.api import UNLIMITED_STEPS
+
+ROUND = Linear(base_s=0.25, per_context_s=2.0**-7, per_token_s=0.125, per_pair_s=2.0**-10)
+"""Step times that are exact in floating point: boundaries and round arrivals tie."""
+
+ODD = Linear(base_s=0.1, per_context_s=0.003, per_token_s=0.07, per_pair_s=0.0007)
+
+
+@st.composite
+def engines(draw: st.DrawFn, *, prefill_only: bool = True):
+    """Draw engine settings: tiny caches, small blocks, tight budgets."""
+    block_tokens = draw(st.sampled_from([1, 3, 4, 16]))
+    budget = draw(st.sampled_from([4, 8, 16, 64]))
+    blocks = max(2, draw(st.sampled_from([12, 40, 160, 640])) // block_tokens)
+    chunked = draw(st.booleans())
+    limit = blocks * block_tokens + 1
+    return engine(
+        max_num_seqs=min(budget, draw(st.sampled_from([1, 2, 4, 8]))),
+        max_num_batched_tokens=budget,
+        kv_block_tokens=block_tokens,
+        kv_blocks=blocks,
+        context_limit=limit if chunked else min(limit, budget),
+        chunked_prefill=chunked,
+        prefill_only_steps=prefill_only and not chunked and draw(st.booleans()),
+    )
+
+
+@st.composite
+def requests(draw: st.DrawFn, *, most: int = 25):
+    """Draw (arrival_s, prompt, output, priority) in order of arrival, with bursts, ties and pauses."""
+    gap = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.3, 1.0, 2.5, 40.0])
+    length = st.one_of(st.sampled_from([1, 2, 4, 16]), st.integers(1, 60))
+    rows = draw(
+        st.lists(st.tuples(gap, length, length, st.integers(0, 2)), min_size=1, max_size=most)
+    )
+    now, result = 0.0, []
+    for pause, prompt, output, priority in rows:
+        now += pause
+        result.append((now, prompt, output, priority))
+    return result
+
+
+latencies = st.builds(
+    lambda base, valid: Linear(base.base_s, base.per_context_s, base.per_token_s, base.per_pair_s, valid),
+    st.sampled_from([ROUND, ODD]),
+    st.sampled_from([UNLIMITED_STEPS, 1, 3]),
+)
