@@ -2,8 +2,8 @@
 
 python scripts/make_figures.py [TRACE]
 
-TRACE is AzureLLMInferenceTrace_conv.csv of https://github.com/Azure/AzurePublicDataset; where it is left out, the
-path in scenarios/azure_conv.yaml holds. Not in here: any number, which is the simulator's to compute.
+TRACE is AzureLLMInferenceTrace_conv.csv of https://github.com/Azure/AzurePublicDataset; where it is left out,
+the path in scenarios/azure_conv.yaml holds. Not in here: any model; a figure shows columns of a result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "img"
 WINDOW_S = 30.0
-LIGHT, MIDDLE, DARK = "#b9cfe4", "#3b78b5", "#c44e1c"
+LIGHT, MIDDLE, DARK = "#a9c4de", "#3b78b5", "#c44e1c"
 
 
 def windows(frame: pl.DataFrame, time: str, value: str) -> pl.DataFrame:
@@ -54,6 +54,7 @@ def draw_ttft(axes: Axes, requests: pl.DataFrame) -> None:
     )
     axes.set_ylabel("time to first token (ms)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def draw_running(axes: Axes, replicas: pl.DataFrame) -> None:
@@ -94,7 +95,7 @@ def draw_azure_conv(path: Path, *, overrides: Sequence[str] = ()) -> None:
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.margins(x=0.01)
-        axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=2, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from servesim.cli.units import bytes_text, count_text, latency_unit, number_text, ratio_text, seconds_text
@@ -36,13 +37,18 @@ def summary_text(
     saved
         Where the result was saved, or None.
     """
-    parts: list[RenderableType] = [f"[bold]{name}[/bold]{_host_text(host)}", "", _headline(summary), ""]
+    parts: list[RenderableType] = [
+        f"[bold]{escape(name)}[/bold]{_host_text(host)}",
+        "",
+        _headline(summary),
+        "",
+    ]
     parts += [_latencies(summary), "", _use(summary)]
     for title, key in (("class", "slo_classes"), ("model", "models"), ("tenant", "tenants")):
         if summary.get(key):
             parts += ["", _groups(title, summary[key])]
     parts += ["", *_notes(summary)] if _notes(summary) else []
-    parts += [f"saved in {saved}"] if saved is not None else []
+    parts += [f"saved in {escape(str(saved))}"] if saved is not None else []
     return _rendered(parts)
 
 
@@ -124,12 +130,16 @@ def _use(summary: Mapping[str, Any]) -> Table:
 
 
 def _groups(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table(title, "requests", "completed", "ttft p50", "ttft p99", "tpot p50", "tpot p99", "slo met")
+    """Return a row per group; whether it met its targets is told where a group has any."""
+    have_targets = any(group.get("slo_met_ratio") is not None for group in groups.values())
+    names = ("requests", "completed", "ttft p50", "ttft p99", "tpot p50", "tpot p99")
+    table = _table(title, *names, *(["slo met"] if have_targets else []))
     for name, group in groups.items():
         counts = (group.get("requests"), group.get("requests_completed"))
         times = (group.get(f"{metric}_{q}") for metric in ("ttft_s", "tpot_s") for q in ("p50", "p99"))
-        met = ratio_text(group.get("slo_met_ratio"))
-        table.add_row(f"  {name}", *map(count_text, counts), *map(seconds_text, times), met)
+        cells = [*map(count_text, counts), *map(seconds_text, times)]
+        cells += [ratio_text(group.get("slo_met_ratio"))] if have_targets else []
+        table.add_row(f"  {escape(str(name))}", *cells)
     return table
 
 
@@ -143,18 +153,21 @@ def _table(first: str, *others: str) -> Table:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     """Return what a reader should know before trusting the numbers."""
-    notes = [
-        f"note: workload {key} {value}" for key, value in (summary.get("workload") or {}).items() if value
-    ]
+    counted = [f"{key} {_counted(value)}" for key, value in (summary.get("workload") or {}).items() if value]
+    notes = [f"note: workload: {', '.join(counted)}"] if counted else []
     for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
         notes.append(f"warning: {count_text(count)} requests rejected: {reason}")
     if summary.get("requests_cut"):
         notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
     if summary.get("backlog_growing"):
         notes.append(
-            "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend"
-            " on the length of the run"
+            "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend "
+            "on the length of the run"
         )
     if summary.get("interrupted"):
         notes.append("warning: interrupted: partial results")
-    return notes
+    return [escape(note) for note in notes]
+
+
+def _counted(value: Any) -> str:
+    return count_text(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)

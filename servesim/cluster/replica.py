@@ -308,10 +308,12 @@ class Replica:
                 self._go_idle()
                 return
             self._open_segment(now, sequences, chunks)
+            if preempted:  # and nothing admitted: the next boundary must try
+                self.limit = 1
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = self.limit - done
         if steps > 1:
-            if not self.leap or preempted:  # after a preemption nothing was admitted: the next boundary must try
+            if not self.leap:
                 steps = 1
             else:
                 if sequences:
@@ -335,9 +337,9 @@ class Replica:
             chunks = self._admit(now, engine.max_num_batched_tokens, self.free_blocks)
             if chunks:
                 return 0, chunks, False
-        free, preempted = self._make_room(now)
+        budget = engine.max_num_batched_tokens - len(self.decoding)
+        free, preempted = self._make_room(now, budget)
         sequences = len(self.decoding)
-        budget = engine.max_num_batched_tokens - sequences
         chunks = []
         if self.prefilling:
             request = self.prefilling[0]
@@ -348,8 +350,10 @@ class Replica:
             chunks += self._admit(now, budget, free)
         return sequences, chunks, preempted
 
-    def _make_room(self, now: float) -> tuple[int, bool]:
-        """Preempt until the next step's decodes and the prompt in progress find KV blocks.
+    def _make_room(self, now: float, budget: int) -> tuple[int, bool]:
+        """Preempt until the next step's decodes and a chunk of the prompt in progress find KV blocks.
+
+        The chunk has at most *budget* tokens, and as in vLLM V1 it does not grow by what a preemption sets free.
 
         Return the blocks that are then left for admission, and whether anything was preempted.
         """
@@ -360,7 +364,6 @@ class Replica:
             if self.prefilling:
                 request = self.prefilling[0]
                 before = request.computed_tokens
-                budget = self.engine.max_num_batched_tokens - len(self.decoding)
                 after = min(request.prefill_tokens, before + budget)
                 blocks += -(-after // block_tokens) + (-before // block_tokens)
             if blocks <= self.free_blocks:

@@ -76,15 +76,15 @@ def test_offsets_are_honoured(tmp_path: Path) -> None:
 
 
 def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
-    """Two rows stand behind a later one; equal times keep the order of the file."""
-    seconds, prompts = [5, 1, 9, 5, 9], [1, 2, 3, 4, 5]
+    """Three rows stand behind a later one; equal times keep the order of the file."""
+    seconds, prompts = [9, 1, 5, 5, 9], [1, 2, 3, 4, 5]
     lines = [f"2024-05-10 00:00:0{s}+00:00,{p},1" for s, p in zip(seconds, prompts, strict=True)]
     path = rows(tmp_path / "trace.csv", "\n".join([HEADER, *lines]))
     workload = build({"source": {"reader": "azure", "path": path}})
     requests = pl.concat(list(workload.frames()))
     assert requests["arrival_s"].to_list() == [0, 4, 4, 8, 8]
-    assert requests["prompt_tokens"].to_list() == [2, 1, 4, 3, 5]
-    assert workload.notes["rows_sorted"] == 2
+    assert requests["prompt_tokens"].to_list() == [2, 3, 4, 1, 5]
+    assert workload.notes["rows_sorted"] == 3
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("drop", [7]), ("keep_as_one", [1, 7])])
