@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from servesim.cli.output import BROKEN_PIPE, silence_stdout
 from servesim.errors import InvariantError, ServesimError
 
 OK, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 0, 2, 3, 130
@@ -36,9 +35,6 @@ def guarded(command: Callable[[], object], arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        silence_stdout()
-        return BROKEN_PIPE
     except Exception as error:
         return _reported(error, arguments)
     return outcome if isinstance(outcome, int) else OK

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+import typer
+
 BROKEN_PIPE = 141
 """Exit code of a program that wrote to a closed pipe: 128 + SIGPIPE, as shells report it."""
 
@@ -16,18 +18,18 @@ def write(text: str) -> None:
 
     Raises
     ------
-    BrokenPipeError
-        If whoever read the output is gone.
+    typer.Exit
+        With `BROKEN_PIPE`, if whoever read the output is gone.
     """
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer goes nowhere, because Python would try to write it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE) from None
 
 
 def write_json(data: Any) -> None:
     """Write *data* as indented JSON; errors as in `write`."""
     write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def silence_stdout() -> None:
-    """Send what is left in the buffer nowhere, because Python would try to write it once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,9 +18,9 @@ def number_text(value: float | None) -> str:
     if value is None:
         return _NONE
     size = abs(value)
-    if size >= 100 or value == 0:
+    if size >= 99.95 or value == 0:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.9995 else f"{value:.3g}"
 
 
 def count_text(value: int | None) -> str:

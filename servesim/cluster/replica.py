@@ -60,6 +60,7 @@ class Replica:
         "by_residue",
         "clock",
         "completed",
+        "context_limit",
         "context_tokens",
         "decode_step",
         "decoding",
@@ -108,6 +109,7 @@ class Replica:
         self.engine = engine
         self.price = latency.price
         self.leap = engine.leap
+        self.context_limit = engine.context_limit
         self.scheduler = scheduler
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
         self.system = system
@@ -154,7 +156,7 @@ class Replica:
 
     def enqueue(self, request: Request, now: float) -> bool:
         """Take a request into the queue, or refuse it (return False) when its prompt can never fit."""
-        room = self.engine.context_limit - request.prompt_tokens
+        room = self.context_limit - request.prompt_tokens
         if room < request.target_tokens:
             if room < 1:
                 self._reject(request, now)
@@ -338,7 +340,9 @@ class Replica:
             if chunks:
                 return 0, chunks, False
         budget = engine.max_num_batched_tokens - len(self.decoding)
-        free, preempted = self._make_room(now, budget)
+        free, preempted = self.free_blocks - self.by_residue[self.decode_step % self.block_tokens], False
+        if self.prefilling or free < 0:
+            free, preempted = self._make_room(now, budget)
         sequences = len(self.decoding)
         chunks = []
         if self.prefilling:

@@ -10,8 +10,8 @@ from servesim.cluster.system import System
 from servesim.cluster.views import LiveReplicaView
 
 FIRST_INTERVAL_S = 1.0
-TICKS_MAX = 2_048
-ROWS_MAX = 131_072
+TICKS_MAX = 1_024
+ROWS_MAX = 32_768
 
 
 class Sampler:

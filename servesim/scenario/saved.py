@@ -32,6 +32,7 @@ def scenario_yaml(scenario: Scenario) -> str:
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 1000  # long paths stay on one line
+    yaml.allow_unicode = False  # written plainly, U+0085 and its like would be read as line breaks
     text = io.StringIO()
     try:
         yaml.dump(model_data(scenario), text)

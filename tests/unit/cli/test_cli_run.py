@@ -141,8 +141,8 @@ def test_an_interrupted_run_keeps_what_it_has(servesim_main, scenario, instead_o
 def test_ctrl_c_before_the_run_is_130(servesim_main, scenario, instead_of_simulating):
     """A second Ctrl-C, or one while the trace is read, ends at once."""
     instead_of_simulating(KeyboardInterrupt())
-    code, _, err = servesim_main("run", scenario)
-    assert (code, err.splitlines()[-1]) == (130, "interrupted")
+    code, out, err = servesim_main("run", scenario)
+    assert (code, out) == (130, "") and "Traceback" not in err
 
 
 def test_a_real_ctrl_c_saves_partial_results(root, scenario, tmp_path):
@@ -154,9 +154,10 @@ def test_a_real_ctrl_c_saves_partial_results(root, scenario, tmp_path):
         cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
-        time.sleep(0.05)  # rows go to a hidden directory beside the result as soon as the run begins
-    time.sleep(1.0)
+    while time.monotonic() < deadline:  # rows go to disk, beside the result, while the run goes on
+        if any(path.stat().st_size > 1000 for path in tmp_path.rglob("*.parquet")):
+            break
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     text, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -171,7 +172,7 @@ def test_a_closed_pipe_is_no_error(root):
     os.close(read)
     with os.fdopen(write, "wb") as closed:
         run = subprocess.run(
-            [sys.executable, "-m", "servesim", "schema"], cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True,
-            check=False,
+            [sys.executable, "-m", "servesim", "schema"],
+            cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (run.returncode, run.stderr) == (141, "")

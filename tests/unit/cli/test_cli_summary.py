@@ -13,14 +13,17 @@ from servesim.cli.summary import summary_text
 from servesim.cli.units import bytes_text, number_text, ratio_text, seconds_text
 
 SUMMARY = {
-    "requests_arrived": 12_000, "requests_completed": 11_990, "requests_rejected": 7, "requests_unfinished": 3,
-    "requests_rejected_by_reason": {"prompt_too_long": 7}, "requests_cut": 4, "preemptions": 21,
-    "duration_s": 3600.0, "requests_per_s": 3.3306, "output_tokens_per_s": 700.4, "prompt_tokens_per_s": 3000.2,
+    "requests_arrived": 12_000, "requests_completed": 11_990, "requests_rejected": 7,
+    "requests_unfinished": 3, "requests_rejected_by_reason": {"prompt_too_long": 7}, "requests_cut": 4,
+    "preemptions": 21,
+    "duration_s": 3600.0, "requests_per_s": 3.3306, "output_tokens_per_s": 700.4,
+    "prompt_tokens_per_s": 3000.2,
     "ttft_s_mean": 0.0412, "ttft_s_p50": 0.03, "ttft_s_p90": 0.1, "ttft_s_p99": 0.4567,
     "tpot_s_mean": None, "tpot_s_p50": None, "tpot_s_p90": None, "tpot_s_p99": None,
     "e2e_s_mean": 2.0, "e2e_s_p50": 1.0, "e2e_s_p90": 4.0, "e2e_s_p99": 12.25,
     "queue_s_mean": 0.0, "queue_s_p50": 0.0, "queue_s_p90": 0.0, "queue_s_p99": 0.0,
-    "kv_used_ratio_max": 0.875, "utilization_ratio": 0.5, "slo_met_ratio": 0.98765, "goodput_requests_per_s": 3.2,
+    "kv_used_ratio_max": 0.875, "utilization_ratio": 0.5, "slo_met_ratio": 0.98765,
+    "goodput_requests_per_s": 3.2,
     "gpu_hours": 4.0, "cost_usd": 10.0, "usd_per_million_output_tokens": 3.9658,
     "backlog_growing": True, "interrupted": False, "workload": {"rows_read": 12000, "rows_sorted": 0},
     "tenants": {"a-tenant-with-a-name-that-is-much-longer-than-any-column-of-a-terminal-would-like-to-be": {
@@ -50,8 +53,8 @@ def test_the_page_ends_with_what_to_know():
         "note: workload: rows_read 12,000",
         "warning: 7 requests rejected: prompt_too_long",
         "note: 4 outputs were cut at the context limit",
-        "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend on the "
-        "length of the run",
+        "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend on "
+        "the length of the run",
     ]
 
 
@@ -92,7 +95,15 @@ def test_a_terminal_folds_names_and_may_have_no_colours(monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "-"), (0, "0"), (0.00012345, "0.000123"), (1.0, "1.00"), (99.94, "99.9"), (123_456.7, "123,457")],
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.00012345, "0.000123"),
+        (1.0, "1.00"),
+        (9.999, "10.0"),
+        (99.99, "100"),
+        (123_456.7, "123,457"),
+    ],
 )
 def test_numbers_have_three_digits(value, text):
     """Enough digits to compare, no more."""

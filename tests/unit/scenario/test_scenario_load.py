@@ -68,7 +68,8 @@ def test_the_other_examples_load(root, name):
         (
             "replicas: 2",
             "replicas: two",
-            "s.yaml:12:67: cluster.pools.1.replicas: not a whole number (got 'two'). expected a whole number.",
+            "s.yaml:12:67: cluster.pools.1.replicas: not a whole number (got 'two'). expected a whole "
+            "number.",
         ),
         (
             "replicas: 2",
@@ -78,18 +79,20 @@ def test_the_other_examples_load(root, name):
         (
             "spare",
             "main",
-            "s.yaml:12:14: cluster.pools.1.name: the name of pools.0 too (got 'main'). expected distinct names.",
+            "s.yaml:12:14: cluster.pools.1.name: the name of pools.0 too (got 'main'). expected distinct "
+            "names.",
         ),
         (
             POOL,
             ENGINE % "max_batched_tokens: 4096",
-            "s.yaml:11:65: cluster.pools.0.engine.max_batched_tokens: unknown key (got 4096). expected one of ",
+            "s.yaml:11:65: cluster.pools.0.engine.max_batched_tokens: unknown key (got 4096). expected one "
+            "of ",
         ),
         (
             POOL,
             ENGINE % "max_num_seqs: 4096",
-            "s.yaml:11:79: cluster.pools.0.engine.max_num_seqs: more sequences than tokens in a step (got 4096). "
-            "expected at most max_num_batched_tokens, 2048.",
+            "s.yaml:11:79: cluster.pools.0.engine.max_num_seqs: more sequences than tokens in a step (got "
+            "4096). expected at most max_num_batched_tokens, 2048.",
         ),
         (
             POOL,
@@ -99,12 +102,14 @@ def test_the_other_examples_load(root, name):
         (
             POOL,
             ENGINE % "prefix_caching: true",
-            "s.yaml:11:81: cluster.pools.0.engine.prefix_caching: not yet supported (got True). expected false.",
+            "s.yaml:11:81: cluster.pools.0.engine.prefix_caching: not yet supported (got True). expected "
+            "false.",
         ),
         (
             POOL,
             ENGINE % "preemption: swap",
-            "s.yaml:11:77: cluster.pools.0.engine.preemption: not yet supported (got 'swap'). expected 'recompute'.",
+            "s.yaml:11:77: cluster.pools.0.engine.preemption: not yet supported (got 'swap'). expected "
+            "'recompute'.",
         ),
         (
             POOL,
@@ -115,15 +120,15 @@ def test_the_other_examples_load(root, name):
         (
             POOL,
             ENGINE % "prefill_only_steps: true",
-            "s.yaml:11:85: cluster.pools.0.engine.prefill_only_steps: steps that carry prompts alone cannot carry "
-            "chunks of them (got True). expected chunked_prefill: false beside it.",
+            "s.yaml:11:85: cluster.pools.0.engine.prefill_only_steps: steps that carry prompts alone cannot"
+            " carry chunks of them (got True). expected chunked_prefill: false beside it.",
         ),
         (
             POOL,
             ENGINE % "chunked_prefill: false",
-            "s.yaml:11:56: cluster.pools.0.engine.max_num_batched_tokens: too small for whole prompts (got 2048). "
-            "expected at least the longest sequence, 131072 tokens, with chunked_prefill: false.\n"
-            "  hint: set engine.max_model_len",
+            "s.yaml:11:56: cluster.pools.0.engine.max_num_batched_tokens: too small for whole prompts (got "
+            "2048). expected at least the longest sequence, 131072 tokens, with chunked_prefill: false.\n  "
+            "hint: set engine.max_model_len",
         ),
         (
             POOL,
@@ -192,7 +197,8 @@ def test_the_other_examples_load(root, name):
         (
             "policies:",
             "run: {horizon_s: 5, warm_up_s: 5}\npolicies:",
-            "s.yaml:13:32: run.warm_up_s: no arrival would count (got 5.0). expected less than horizon_s, 5.0.",
+            "s.yaml:13:32: run.warm_up_s: no arrival would count (got 5.0). expected less than horizon_s, "
+            "5.0.",
         ),
         ("policies:", "slo: {ttft: 1}\npolicies:", "s.yaml:13:7: slo.ttft: unknown key (got 1)."),
         (

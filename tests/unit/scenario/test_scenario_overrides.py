@@ -54,7 +54,8 @@ def test_the_last_override_wins(load, minimal):
         ("seed=[1", "--set seed=[1:1:3: not valid YAML: "),
         (
             "cluster.pools.main.replcas=2",
-            "--set cluster.pools.main.replcas=2: cluster.pools.0.replcas: unknown key (got 2). expected one of ",
+            "--set cluster.pools.main.replcas=2: cluster.pools.0.replcas: unknown key (got 2). expected one"
+            " of ",
         ),
         ("clster.pools=[]", "--set clster.pools=[]: clster: unknown key (got a mapping). expected one of "),
         (

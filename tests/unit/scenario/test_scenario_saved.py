@@ -44,10 +44,8 @@ def test_the_resolved_scenario_writes_every_default(load, minimal):
 
 def test_nested_components_and_classes_survive(load, minimal, tmp_path):
     """A scheduler's predictor and the targets of classes are written out and read again."""
-    text = (
-        minimal
-        + "  scheduler: {name: sjf, predictor: {name: noisy, sigma: 0.25}}\nslo: {classes: {a: {e2e_s: 3}}}\n"
-    )
+    text = minimal + "  scheduler: {name: sjf, predictor: {name: noisy, sigma: 0.25}}\n"
+    text += "slo: {classes: {a: {e2e_s: 3}}}\n"
     scenario = load(text)
     assert scenario.policies.scheduler.parameters == {"predictor": {"name": "noisy", "sigma": 0.25}}
     assert reloaded(scenario, tmp_path) == scenario
@@ -55,7 +53,7 @@ def test_nested_components_and_classes_survive(load, minimal, tmp_path):
     assert plain.policies.scheduler.parameters == {"predictor": {"name": "oracle"}}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.floats(min_value=1e-12, max_value=1e12),
     warm_up_s=st.floats(min_value=0, max_value=1e300),
@@ -132,8 +130,11 @@ def test_the_hash_does_not_depend_on_the_process(root):
     code = f"from servesim.scenario import *; print(scenario_hash(load_scenario({str(path)!r})))"
     run = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=root, env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert run.stdout.strip() == scenario_hash(load_scenario(path))
 
 
