@@ -36,6 +36,11 @@ def blocks(tokens: int, settings: Engine) -> int:
     return (tokens + settings.kv_block_tokens - 1) // settings.kv_block_tokens
 
 
+def decodes(s: Sequence_) -> bool:
+    """Return whether a running sequence decodes (its prefill is complete)."""
+    return s.in_cache >= s.to_prefill
+
+
 def simulate(
     requests: list[tuple[float, int, int, int]],
     settings: Engine,
@@ -111,13 +116,12 @@ def one_step(
     if settings.prefill_only_steps:
         admit()
     if not work:
-        for s in [r for r in running if r.in_cache >= r.to_prefill] + [
-            r for r in running if r.in_cache < r.to_prefill
-        ]:
-            if s not in running:
-                continue  # preempted for one before it
-            n = 1 if s.in_cache >= s.to_prefill else min(s.to_prefill - s.in_cache, budget)
-            while s in running and blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) > free():
+        for s in [r for r in running if decodes(r)] + [r for r in running if not decodes(r)]:
+            while s in running:
+                n = 1 if decodes(s) else min(s.to_prefill - s.in_cache, budget - len(work))
+                if blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) <= free():
+                    work.append((s, n))
+                    break
                 victim = max(running, key=lambda r: r.rank)
                 running.remove(victim)
                 work[:] = [(r, m) for r, m in work if r is not victim]
@@ -126,16 +130,14 @@ def one_step(
                 waiting.append(victim)
                 waiting.sort(key=lambda r: r.rank)
                 preempted = True
-            if s in running:
-                work.append((s, n))
-                budget -= n
+        budget -= sum(n for _, n in work)
         if not preempted and not settings.prefill_only_steps:
             admit()
-    decodes = [s for s, _ in work if s.in_cache >= s.to_prefill]
-    chunks = [(n, s.in_cache) for s, n in work if s.in_cache < s.to_prefill]
-    step_s = price(BatchShape(len(decodes), sum(s.in_cache + 1 for s in decodes), chunks))[0]
+    contexts = [s.in_cache + 1 for s, _ in work if decodes(s)]
+    chunks = [(n, s.in_cache) for s, n in work if not decodes(s)]
+    step_s = price(BatchShape(len(contexts), sum(contexts), chunks))[0]
     for s, n in work:
-        decoding = s.in_cache >= s.to_prefill
+        decoding = decodes(s)
         s.in_cache += n
         if decoding or s.in_cache == s.to_prefill:
             s.emitted += 1

@@ -14,12 +14,11 @@ from typing import Any
 from simpy import Environment, Event
 from simpy.exceptions import SimPyException
 
-CONTROL = 1 << 32
-ARRIVAL = 2 << 32
-STEP_END = 3 << 32
-"""Kinds of simultaneous events, in their order; a replica's index is added to STEP_END."""
-
-STOP = 0
+STOP = 1 << 32
+CONTROL = 2 << 32
+ARRIVAL = 3 << 32
+STEP_END = 4 << 32
+"""Kinds of simultaneous wake-ups, in their order; a replica's index is added to STEP_END. SimPy's own are lower."""
 
 
 class Wakeup(Event):
@@ -61,7 +60,7 @@ class Clock(Environment):
         try:
             while queue:
                 self._now, priority, number, event = heappop(queue)
-                if type(event) is Wakeup:
+                if priority >= STOP:
                     event.callback()
                 else:
                     heappush(queue, (self._now, priority, number, event))

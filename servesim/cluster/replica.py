@@ -193,54 +193,45 @@ class Replica:
     # -- the boundary of a step -------------------------------------------------------------------------------------
 
     def _boundary(self) -> None:
+        """Book the steps since the last boundary, let requests go that are finished, and plan on."""
         now = self.clock._now
         if now != self.wake_s:  # a cut brought the wake-up forward
             return
         changed = False
         steps = self.planned - self.done
         if steps:
-            self._book(steps)
-            decoding = self.decoding
-            if decoding:
+            self.done = self.planned
+            sequences = self.batch.sequences
+            if sequences:
                 decode_step = self.decode_step
-                while decoding and decoding[0][0] <= decode_step:
-                    self._finish_decoding(heappop(decoding)[2], now)
-                    changed = True
+                self.free_blocks -= decode_blocks(self.by_residue, sequences, decode_step, steps)
+                self.decode_step = decode_step + steps
+                self.context_tokens += sequences * steps
+            if self.prefilling:
+                self._book_prefills(steps)
+            if sequences and self.decoding[0][0] == self.decode_step:
+                self._finish_decodes(now)
+                changed = True
             if self.prefilling and self._finish_prefills(now):
                 changed = True
         self._plan(now, changed)
 
-    def _book(self, steps: int) -> None:
-        """Account for *steps* more steps of the segment: KV blocks, context and tokens."""
-        self.done += steps
-        sequences = self.batch.sequences
-        free_blocks = self.free_blocks
-        if sequences:
-            decode_step = self.decode_step
-            free_blocks -= decode_blocks(self.by_residue, sequences, decode_step, steps)
-            self.decode_step = decode_step + steps
-            tokens = sequences * steps
-            self.context_tokens += tokens
-            self.output_tokens += tokens
-        if self.prefilling:
-            block_tokens = self.block_tokens
-            for request, (chunk, _) in zip(self.prefilling, self.batch.chunks):
-                before = request.computed_tokens
-                request.computed_tokens = after = before + chunk * steps
-                free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
-        self.free_blocks = free_blocks
-        if free_blocks < self.free_blocks_min:
-            self.free_blocks_min = free_blocks
+    def _book_prefills(self, steps: int) -> None:
+        block_tokens = self.block_tokens
+        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+            before = request.computed_tokens
+            request.computed_tokens = after = before + chunk * steps
+            self.free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
 
     def _finish_prefills(self, now: float) -> bool:
         """Emit a token for every prompt that is complete and return whether there was one."""
-        prefilling, self.prefilling = self.prefilling, []
+        prefilling = self.prefilling
+        self.prefilling = unfinished = []
         for request in prefilling:
             if request.computed_tokens < request.prefill_tokens:
-                self.prefilling.append(request)
+                unfinished.append(request)
                 continue
             request.emitted_tokens += 1
-            self.output_tokens += 1
             if request.first_token_s is None:
                 request.first_token_s = now
             else:
@@ -249,7 +240,7 @@ class Replica:
                 self._leave(request, now, request.computed_tokens)
             else:
                 self._join_decoding(request)
-        return len(self.prefilling) < len(prefilling)
+        return len(unfinished) < len(prefilling)
 
     def _join_decoding(self, request: Request) -> None:
         context, step = request.computed_tokens, self.decode_step
@@ -260,18 +251,23 @@ class Replica:
         self.context_tokens += context
         heappush(self.decoding, (finish_step, request.request_id, request))
 
-    def _finish_decoding(self, request: Request, now: float) -> None:
-        context = request.context_offset + self.decode_step
-        self.by_residue[request.residue] -= 1
-        self.context_tokens -= context
-        self._leave(request, now, context)
+    def _finish_decodes(self, now: float) -> None:
+        """Let the decoding requests go that have emitted all their tokens."""
+        decoding, step = self.decoding, self.decode_step
+        while decoding and decoding[0][0] == step:
+            request = heappop(decoding)[2]
+            context = request.context_offset + step
+            self.by_residue[request.residue] -= 1
+            self.context_tokens -= context
+            self._leave(request, now, context)
 
     def _leave(self, request: Request, now: float, context: int) -> None:
         """Let a finished request go, with the blocks of its *context* tokens."""
         del self.running[request]
+        self._release(context)
         self.batch_area_s += now
         self.completed += 1
-        self.free_blocks -= -context // self.block_tokens
+        self.output_tokens += request.target_tokens
         self.load[self.position] -= 1
         system = self.system
         system.requests -= 1
@@ -290,6 +286,12 @@ class Replica:
             STOP if target_tokens == request.output_tokens else LENGTH,
         )
 
+    def _release(self, context: int) -> None:
+        """Give the blocks of *context* tokens back; what is booked by then is a peak of memory use."""
+        if self.free_blocks < self.free_blocks_min:
+            self.free_blocks_min = self.free_blocks
+        self.free_blocks -= -context // self.block_tokens
+
     # -- what to do next --------------------------------------------------------------------------------------------
 
     def _plan(self, now: float, changed: bool) -> None:
@@ -301,19 +303,28 @@ class Replica:
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
             changed = changed or preempted or len(self.running) != running_before
-        done = self.done
-        if changed or done == self.limit:
-            if done:
-                self._close_segment(now)
-                done = 0
+        if changed or self.done == self.limit:
+            batch = self.batch
+            if self.done:
+                self._write_segment(now, batch)
+                self.done = 0
             if not (sequences or chunks):
                 self._go_idle()
                 return
-            self._open_segment(now, sequences, chunks)
+            batch.sequences = sequences
+            batch.context_tokens = self.context_tokens + sequences if sequences else 0
+            batch.chunks = chunks
+            self.start_s = now
+            self.step_s, self.growth_s, limit = self.price(batch)
+            if not (self.step_s > 0.0 and self.growth_s >= 0.0 and limit > 0):
+                raise self._unpriced(batch)
+            if chunks:
+                limit = self._chunk_repeats(limit)
             if preempted:  # and nothing admitted: the next boundary must try
-                self.limit = 1
+                limit = 1
+            self.limit = limit
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
-        steps = self.limit - done
+        steps = self.limit - self.done
         if steps > 1:
             if not self.leap:
                 steps = 1
@@ -324,7 +335,7 @@ class Replica:
                         steps = finish
                 if chunks or (steps // self.block_tokens + 1) * sequences > self.free_blocks:
                     steps = self._steps_in_memory(steps)
-        self.planned = steps = done + steps
+        self.planned = steps = self.done + steps
         # leap.boundary_s and Clock.wake, without the calls
         self.wake_s = wake_s = self.start_s + (steps * self.step_s + self.growth_s * (steps * (steps - 1) * 0.5))
         heappush(self.events, (wake_s, self.priority, next(self.event_ids), self.wakeup))
@@ -339,11 +350,11 @@ class Replica:
             chunks = self._admit(now, engine.max_num_batched_tokens, self.free_blocks)
             if chunks:
                 return 0, chunks, False
-        budget = engine.max_num_batched_tokens - len(self.decoding)
         free, preempted = self.free_blocks - self.by_residue[self.decode_step % self.block_tokens], False
         if self.prefilling or free < 0:
-            free, preempted = self._make_room(now, budget)
+            free, preempted = self._make_room(now)
         sequences = len(self.decoding)
+        budget = engine.max_num_batched_tokens - sequences
         chunks = []
         if self.prefilling:
             request = self.prefilling[0]
@@ -354,10 +365,8 @@ class Replica:
             chunks += self._admit(now, budget, free)
         return sequences, chunks, preempted
 
-    def _make_room(self, now: float, budget: int) -> tuple[int, bool]:
-        """Preempt until the next step's decodes and a chunk of the prompt in progress find KV blocks.
-
-        The chunk has at most *budget* tokens, and as in vLLM V1 it does not grow by what a preemption sets free.
+    def _make_room(self, now: float) -> tuple[int, bool]:
+        """Preempt until the next step's decodes and the prompt in progress find KV blocks.
 
         Return the blocks that are then left for admission, and whether anything was preempted.
         """
@@ -368,6 +377,7 @@ class Replica:
             if self.prefilling:
                 request = self.prefilling[0]
                 before = request.computed_tokens
+                budget = self.engine.max_num_batched_tokens - len(self.decoding)
                 after = min(request.prefill_tokens, before + budget)
                 blocks += -(-after // block_tokens) + (-before // block_tokens)
             if blocks <= self.free_blocks:
@@ -390,7 +400,7 @@ class Replica:
             self.by_residue[request.residue] -= 1
             self.context_tokens -= context
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
-        self.free_blocks -= -context // self.block_tokens
+        self._release(context)
         request.prefill_tokens = request.prompt_tokens + request.emitted_tokens
         request.computed_tokens = 0
         request.preemptions += 1
@@ -430,26 +440,38 @@ class Replica:
 
     # -- segments ---------------------------------------------------------------------------------------------------
 
-    def _open_segment(self, now: float, sequences: int, chunks: list[tuple[int, int]]) -> None:
-        batch = self.batch
-        batch.sequences = sequences
-        batch.context_tokens = self.context_tokens + sequences if sequences else 0
-        batch.chunks = chunks
-        step_s, growth_s, limit = self.price(batch)
-        if not (step_s > 0.0 and growth_s >= 0.0 and limit > 0):
-            raise PluginError(
-                f"latency model: cannot price {batch} so (got {(step_s, growth_s, limit)!r}). "
-                "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
-            )
-        if chunks:  # a run of equal chunks of one long prompt repeats; anything else is a step of its own
-            request = self.prefilling[0]
-            remaining = request.prefill_tokens - request.computed_tokens
-            limit = min(limit, remaining // chunks[0][0]) if len(chunks) == 1 else 1
-        self.start_s = now
-        self.step_s = step_s
-        self.growth_s = growth_s
-        self.limit = limit
-        self.done = 0
+    def _chunk_repeats(self, limit: int) -> int:
+        """Return for how many steps, *limit* at most, the segment's chunks stay as they are.
+
+        A run of equal chunks of one long prompt repeats; anything else is a step of its own.
+        """
+        chunks = self.batch.chunks
+        if len(chunks) > 1:
+            return 1
+        request = self.prefilling[0]
+        return min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
+
+    def _unpriced(self, batch: BatchShape) -> PluginError:
+        return PluginError(
+            f"latency model: cannot price {batch} so (got {self.price(batch)!r}). "
+            "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
+        )
+
+    def _write_segment(self, end_s: float, batch: BatchShape) -> None:
+        chunks, start_s = batch.chunks, self.start_s
+        self.busy_s += end_s - start_s
+        self.steps += self.done
+        self.system.segments += PACK_SEGMENT(
+            self.index,
+            start_s,
+            self.step_s,
+            self.growth_s,
+            self.done,
+            batch.sequences,
+            batch.context_tokens,
+            sum([tokens for tokens, _ in chunks]) if chunks else 0,
+            len(chunks),
+        )
 
     def _steps_in_memory(self, steps: int) -> int:
         """Return how many of the next *steps* steps (of which one does) find KV blocks."""
@@ -474,28 +496,9 @@ class Replica:
             blocks += -(-(before + chunk * steps) // self.block_tokens) + (-before // self.block_tokens)
         return blocks
 
-    def _close_segment(self, now: float) -> None:
-        """Write down the segment that ends *now*."""
-        batch = self.batch
-        chunks = batch.chunks
-        start_s = self.start_s
-        self.busy_s += now - start_s
-        self.steps += self.done
-        self.system.segments += PACK_SEGMENT(
-            self.index,
-            start_s,
-            self.step_s,
-            self.growth_s,
-            self.done,
-            batch.sequences,
-            batch.context_tokens,
-            sum([tokens for tokens, _ in chunks]) if chunks else 0,
-            len(chunks),
-        )
-
     def _go_idle(self) -> None:
         self.wake_s = None
-        self.limit = self.done = self.planned = 0
+        self.limit = self.planned = 0
         self.batch.sequences = self.batch.context_tokens = 0
         self.batch.chunks = NO_CHUNKS
 
@@ -524,9 +527,12 @@ class Replica:
         if self.planned > self.done:
             steps = steps_until(now, self.start_s, self.step_s, self.growth_s) - 1 - self.done
             if steps > 0:
-                self._book(steps)
+                self.done += steps
+                self.free_blocks -= self.blocks_needed(steps)
+                if self.batch.sequences:
+                    self.decode_step += steps
         if self.done:
-            self._close_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done))
+            self._write_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done), self.batch)
         for _, _, request in self.decoding:
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
         for request in sorted([*self.running, *self.queue], key=lambda request: request.request_id):
@@ -541,6 +547,8 @@ class Replica:
                 UNFINISHED,
                 -1,
             )
+            self.output_tokens += request.emitted_tokens
+        self._release(0)
         account = self.account
         account.queue_area_s = self.queue_area_s + now * len(self.queue)
         account.batch_area_s = self.batch_area_s + now * len(self.running)
