@@ -62,7 +62,11 @@ def draw_running(axes: Axes, replicas: pl.DataFrame) -> None:
     cluster = replicas.group_by("time_s").agg(running=pl.col("running_requests").sum())
     series = windows(cluster, "time_s", "running")
     axes.fill_between(
-        series["minute"], series["max"], step="mid", color=LIGHT, label=f"largest in {WINDOW_S:.0f} s"
+        series["minute"],
+        series["max"],
+        step="mid",
+        color=LIGHT,
+        label=f"largest of {WINDOW_S:.0f} samples, 1 s apart",
     )
     axes.plot(
         series["minute"], series["mean"], color=MIDDLE, linewidth=1.4, label=f"mean of {WINDOW_S:.0f} s"
@@ -79,7 +83,9 @@ def draw_azure_conv(path: Path, *, overrides: Sequence[str] = ()) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    result = servesim.run(ROOT / "scenarios" / "azure_conv.yaml", overrides=overrides)
+    result = servesim.run(
+        ROOT / "scenarios" / "azure_conv.yaml", overrides=("run.sample_interval_s=1", *overrides)
+    )
     figure, (upper, lower) = pyplot.subplots(
         2, sharex=True, figsize=(8, 4.6), height_ratios=(3, 2), layout="constrained"
     )

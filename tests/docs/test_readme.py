@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell the reader to type works, what they quote is printed, where they point is there."""
+"""README.md and docs/: what they tell to type works, what they quote is printed, links resolve."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from servesim import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,8 +33,9 @@ def setup_commands() -> list[str]:
 
 def servesim_commands() -> list[str]:
     """Return every command of a bash block that starts servesim."""
-    lines = [line.strip() for block in blocks("bash") for line in block.splitlines()]
-    return [line.rpartition(" && ")[2].removeprefix(".venv/bin/") for line in lines if "scripts/test" not in line]
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    commands = [line.rpartition(" && ")[2].removeprefix(".venv/bin/") for line in lines]
+    return [command for command in commands if "scripts/test" not in command]
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def without_host_facts(text: str) -> list[str]:
 
 
 def test_first_screen_has_the_two_commands() -> None:
-    """Within the first 25 lines, there are two commands of one line: run the quickstart, and pass the tests."""
+    """The first 25 lines hold two commands of one line: run the quickstart, and pass the tests."""
     screen = "\n".join(README.splitlines()[:25])
     first, second = setup_commands()
     assert first in screen and second in screen
@@ -116,7 +119,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page: Path) -> None:
-    """Every relative link of README.md, its neighbours and docs/ leads to a file, and every anchor to a heading."""
+    """Every relative link of a page leads to a file of the repository, and every anchor to a heading."""
     for target in links(page):
         name, _, anchor = target.partition("#")
         found = (page.parent / name).resolve() if name else page
@@ -131,3 +134,8 @@ def test_every_page_is_in_the_index() -> None:
     linked = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
     pages = {page for page in PAGES if page.is_relative_to(index.parent)} - {index}
     assert pages - linked == set()
+
+
+def test_catalog_is_as_large_as_told() -> None:
+    """The README's numbers of GPUs and model architectures are those of the catalog."""
+    assert f"{len(catalog.gpu_names())} GPUs and {len(catalog.model_names())} model architectures" in README

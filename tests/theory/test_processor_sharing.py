@@ -17,7 +17,9 @@ from .replications import (
 )
 
 LOAD = 0.6
-BIAS_S = 5 * STEP_S  # an arrival waits for the boundary of a step that the batch at work makes a few times longer
+BIAS_S = (
+    5 * STEP_S
+)  # an arrival waits for the boundary of a step that the batch at work makes a few times longer
 
 LENGTHS = {
     "exponential": EXPONENTIAL,
@@ -35,10 +37,11 @@ LENGTHS = {
 
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_sojourn_is_insensitive_to_the_distribution(lengths):
-    """M/G/1-PS: mean sojourn 1 / (mu - lambda) whatever the distribution (FCFS would give 1.75, 2.5 and 5.9 s).
+    """M/G/1-PS: mean sojourn 1 / (mu - lambda) whatever the distribution (FCFS would give 1.75, 2.5 and 5.9
+    s).
 
-    A job of length x stays x / (1 - rho) on average, so that short and long ones are slowed down alike: tested for
-    those below and above the mean length on their own.
+    A job of length x stays x / (1 - rho) on average, so that short and long ones are slowed down alike:
+    tested for those below and above the mean length on their own.
     """
 
     def measure(result):

@@ -17,14 +17,14 @@ def geometric_second_moment_s2(mean_tokens: float, step_s: float) -> float:
     return (2 * mean_tokens**2 - mean_tokens) * step_s**2
 
 
-@pytest.mark.parametrize("rate_per_s", [0.3, 0.6])
-def test_mm1(rate_per_s):
+def test_mm1():
     """M/M/1: wait rho / (mu - lambda), sojourn 1 / (mu - lambda), utilisation rho; mu = 1/s.
 
-    An exponential length rounded up is geometric, which lowers the wait by 1/(2 TOKENS) = 0.025 %: the exact value,
-    Pollaczek-Khinchine's with the geometric second moment, is what the interval must hold, and the textbook value
-    differs from it by less than that discretisation.
+    An exponential length rounded up is geometric, which lowers the wait by 1/(2 TOKENS) = 0.025 %: the exact
+    value, Pollaczek-Khinchine's with the geometric second moment, is what the interval must hold, and the
+    textbook value differs from it by less than that discretisation.
     """
+    rate_per_s = 0.5
     runs = replicate(queue(rate_per_s), summary("queue_s_mean", "e2e_s_mean", "utilization_ratio"))
     exact_s = pollaczek_khinchine_s(rate_per_s, 1.0, geometric_second_moment_s2(TOKENS, STEP_S))
     textbook_s = rate_per_s / (1 - rate_per_s)
@@ -46,9 +46,7 @@ def test_short_outputs_are_geometric_not_exponential():
         latency={"name": "constant", "step_s": 1 / mean_tokens},
     )
     waits = replicate(scenario, summary("queue_s_mean"))[:, 0]
-    exact_s = pollaczek_khinchine_s(
-        rate_per_s, 1.0, geometric_second_moment_s2(mean_tokens, 1 / mean_tokens)
-    )
+    exact_s = pollaczek_khinchine_s(rate_per_s, 1.0, geometric_second_moment_s2(mean_tokens, 1 / mean_tokens))
     assert exact_s == pytest.approx(0.875)
     assert_agrees(waits, exact_s, within=0.06)
     mean, half_width = interval(waits)
@@ -56,7 +54,7 @@ def test_short_outputs_are_geometric_not_exponential():
 
 
 @pytest.mark.parametrize(
-    ("prompt_tokens", "prefill_steps"), [(1, 1), (1024, 1), (4096, 4)], ids=["token", "whole step", "chunks"]
+    ("prompt_tokens", "prefill_steps"), [(1, 1), (4096, 4)], ids=["one step", "four chunks"]
 )
 def test_md1(prompt_tokens, prefill_steps):
     """M/D/1: W = lambda D^2 / (2 (1 - rho)) with D = (prefill steps + output tokens - 1) * step_s, exactly.
