@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, PlainValidator, ConfigDict, ValidationInfo, create_model
@@ -102,10 +102,16 @@ class Registry:
         return self.resolve(name)(**{key: getattr(validated, key) for key in type(validated).model_fields})
 
 
-@cache
 def _entry_points(group: str) -> list[tuple[str, str]]:
-    """Return name and target of the installed entry points of *group*; reading them takes milliseconds."""
-    return [(point.name, point.value) for point in entry_points(group=group)]
+    """Return name and target of the installed entry points of *group*."""
+    return [(point.name, point.value) for point in _installed() if point.group == group]
+
+
+@cache
+def _installed() -> tuple[EntryPoint, ...]:
+    """Return all installed entry points; reading them takes milliseconds."""
+    groups = entry_points()
+    return tuple(point for group in groups.groups for point in groups.select(group=group))
 
 
 def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None = None) -> type[BaseModel]:
@@ -121,7 +127,7 @@ def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None =
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
-    model = create_model(cls.__name__, __config__=config, **fields)
+    model: type[BaseModel] = create_model(cls.__name__, __config__=config, **fields)
     if cache is not None:
         cache[cls] = model
     return model

@@ -38,13 +38,17 @@ class Stop(SimPyException):
 class Clock(Environment):
     """Simulated time in float seconds."""
 
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self._entries: list[Any] = self._queue  # SimPy types its heap for priorities of its own
+
     def wake(self, wakeup: Wakeup, time_s: float, priority: int) -> None:
         """Call *wakeup* back at *time_s*, among simultaneous events by *priority*."""
-        heappush(self._queue, (time_s, priority, next(self._eid), wakeup))  # type: ignore[arg-type]
+        heappush(self._entries, (time_s, priority, next(self._eid), wakeup))
 
     def schedule_directly(self) -> tuple[list[Any], Iterator[int]]:
         """Return SimPy's heap and counter, for the one caller that cannot afford a call of `wake` per event."""
-        return self._queue, self._eid
+        return self._entries, self._eid
 
     def stop(self, time_s: float | None = None) -> None:
         """End `run_until_stopped` before any other event of *time_s* (default: now). Safe in a signal handler."""
@@ -56,7 +60,7 @@ class Clock(Environment):
         Wake-ups are called back here, without the steps that SimPy needs for events with values and waiters; any
         other event, such as those of SimPy processes, is SimPy's to handle.
         """
-        queue = self._queue
+        queue = self._entries
         try:
             while queue:
                 self._now, priority, number, event = heappop(queue)

@@ -52,7 +52,7 @@ class FifoQueue(deque[Request]):
         """Return the front."""
         return self[0]
 
-    pop = deque.popleft  # type: ignore[assignment]
+    pop = deque.popleft
 
     def victim(self, running: Collection[Request]) -> Request:
         """Return the last admitted."""

@@ -296,48 +296,55 @@ class Replica:
 
     def _plan(self, now: float, changed: bool) -> None:
         """Choose the work of the next step, and how many steps to leap; *changed*: the batch is not what it was."""
-        sequences = len(self.decoding)
+        decoding = self.decoding
+        sequences = len(decoding)
         chunks = NO_CHUNKS
         preempted = False
         if self.queue or self.prefilling or sequences > self.free_blocks:
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
             changed = changed or preempted or len(self.running) != running_before
-        if changed or self.done == self.limit:
-            batch = self.batch
-            if self.done:
-                self._write_segment(now, batch)
-                self.done = 0
+            decoding = self.decoding
+        done, limit = self.done, self.limit
+        if changed or done == limit:
+            if done:
+                self._write_segment(now)
+                self.done = done = 0
             if not (sequences or chunks):
                 self._go_idle()
                 return
+            batch = self.batch
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
             batch.chunks = chunks
-            self.start_s = now
-            self.step_s, self.growth_s, limit = self.price(batch)
-            if not (self.step_s > 0.0 and self.growth_s >= 0.0 and limit > 0):
+            step_s, growth_s, limit = self.price(batch)
+            if not (step_s > 0.0 and growth_s >= 0.0 and limit > 0):
                 raise self._unpriced(batch)
             if chunks:
                 limit = self._chunk_repeats(limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
+            self.start_s = start_s = now
+            self.step_s = step_s
+            self.growth_s = growth_s
             self.limit = limit
+        else:
+            start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
-        steps = self.limit - self.done
+        steps = limit - done
         if steps > 1:
             if not self.leap:
                 steps = 1
             else:
                 if sequences:
-                    finish = self.decoding[0][0] - self.decode_step
+                    finish = decoding[0][0] - self.decode_step
                     if finish < steps:
                         steps = finish
                 if chunks or (steps // self.block_tokens + 1) * sequences > self.free_blocks:
                     steps = self._steps_in_memory(steps)
-        self.planned = steps = self.done + steps
+        self.planned = steps = done + steps
         # leap.boundary_s and Clock.wake, without the calls
-        self.wake_s = wake_s = self.start_s + (steps * self.step_s + self.growth_s * (steps * (steps - 1) * 0.5))
+        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
         heappush(self.events, (wake_s, self.priority, next(self.event_ids), self.wakeup))
 
     def _compose(self, now: float) -> tuple[int, list[tuple[int, int]], bool]:
@@ -457,16 +464,18 @@ class Replica:
             "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
         )
 
-    def _write_segment(self, end_s: float, batch: BatchShape) -> None:
-        chunks, start_s = batch.chunks, self.start_s
+    def _write_segment(self, end_s: float) -> None:
+        """Write down the segment that ends at *end_s*."""
+        batch, start_s, done = self.batch, self.start_s, self.done
+        chunks = batch.chunks
         self.busy_s += end_s - start_s
-        self.steps += self.done
+        self.steps += done
         self.system.segments += PACK_SEGMENT(
             self.index,
             start_s,
             self.step_s,
             self.growth_s,
-            self.done,
+            done,
             batch.sequences,
             batch.context_tokens,
             sum([tokens for tokens, _ in chunks]) if chunks else 0,
@@ -532,7 +541,7 @@ class Replica:
                 if self.batch.sequences:
                     self.decode_step += steps
         if self.done:
-            self._write_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done), self.batch)
+            self._write_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done))
         for _, _, request in self.decoding:
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
         for request in sorted([*self.running, *self.queue], key=lambda request: request.request_id):

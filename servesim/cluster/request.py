@@ -34,6 +34,10 @@ class Request:
         "tenant",
     )
 
+    context_offset: int
+    finish_step: int
+    residue: int
+
     def __init__(
         self,
         request_id: int,

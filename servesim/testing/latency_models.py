@@ -64,7 +64,7 @@ def _price(latency: Any, batch: BatchShape, where: str) -> tuple[float, float, i
 def _check_leap(latency: Any, batch: BatchShape, price: tuple[float, float, int], *, where: str) -> None:
     """Check that step k of a leap costs what the batch costs by itself when it has grown for k steps."""
     first_step_s, growth_s, valid_steps = price
-    for steps in {min(steps, valid_steps - 1) for steps in STEPS_AHEAD}:
+    for steps in sorted({min(steps, valid_steps - 1) for steps in STEPS_AHEAD}):
         chunks = [(tokens, start + steps * tokens) for tokens, start in batch.chunks]
         grown = BatchShape(batch.sequences, batch.context_tokens + steps * batch.sequences, chunks)
         alone_s = _price(latency, grown, where)[0]

@@ -54,6 +54,7 @@ def request_tables(draw: st.DrawFn, *, max_requests: int = 30) -> Path:
         "priority": pl.Int32,
         "session": pl.String,
     }
+    rows[0] = (min(rows[0][0], 1.0), *rows[0][1:])  # before any horizon
     table = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("arrival_s").cum_sum())
     path = _directory() / f"{hashlib.sha256(table.write_csv().encode()).hexdigest()[:16]}.parquet"
     if not path.exists():
@@ -83,9 +84,9 @@ def workloads(draw: st.DrawFn, *, max_requests: int = 30) -> dict[str, Any]:
     )
     lengths = st.sampled_from(
         [
-            {"distribution": "constant", "value": 16},
-            {"distribution": "uniform", "low": 1, "high": 40},
-            {"distribution": "lognormal", "mean": 12, "sigma": 1.0},
+            {"distribution": "constant", "value": 24},
+            {"distribution": "uniform", "low": 1, "high": 60},
+            {"distribution": "lognormal", "mean": 20, "sigma": 1.0},
         ]
     )
     bound = {"requests": draw(st.integers(1, max_requests))}
@@ -96,14 +97,14 @@ def workloads(draw: st.DrawFn, *, max_requests: int = 30) -> dict[str, Any]:
 @st.composite
 def engines(draw: st.DrawFn) -> dict[str, Any]:
     """Draw an ``engine:`` block: few seats, tight budgets, caches so small that requests are preempted."""
-    budget = draw(st.sampled_from([8, 16, 64]))
+    budget = draw(st.sampled_from([8, 16, 64, 64]))
     block_tokens = draw(st.sampled_from([1, 3, 4, 16]))
-    chunked = draw(st.booleans())
+    chunked = draw(st.sampled_from([True, True, False]))
     return {
-        "max_num_seqs": min(budget, draw(st.sampled_from([1, 3, 8]))),
+        "max_num_seqs": min(budget, draw(st.sampled_from([1, 4, 8]))),
         "max_num_batched_tokens": budget,
         "kv_block_tokens": block_tokens,
-        "kv_blocks": max(2, draw(st.sampled_from([32, 48, 96, 640])) // block_tokens),
+        "kv_blocks": max(2, draw(st.sampled_from([48, 64, 96, 640])) // block_tokens),
         "max_model_len": None if chunked else budget,
         "chunked_prefill": chunked,
         "prefill_only_steps": not chunked and draw(st.booleans()),
@@ -119,13 +120,13 @@ def scenarios(draw: st.DrawFn, *, max_requests: int = 30) -> Scenario:
     max_requests
         Most requests that a workload may have.
     """
-    count = draw(st.integers(1, 2))
+    count = draw(st.sampled_from([1, 1, 2]))
     pools = [
         {
             "name": f"pool-{index}",
             "model": "llama-3.1-8b",
             "gpu": "h100-sxm",
-            "replicas": draw(st.integers(1, 3)),
+            "replicas": draw(st.sampled_from([1, 1, 2, 3])),
             "engine": draw(engines()),
             "latency": draw(st.sampled_from(LATENCIES)),
         }

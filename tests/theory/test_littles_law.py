@@ -49,7 +49,7 @@ def test_littles_law():
     For the servers alone it says that the mean batch is the offered load lambda E[S]: from the ``segments``
     frame, sequences at work integrated over time. With it, lambda E[N] tokens are emitted per second.
     """
-    runs = replicate(queue(RATE_PER_S, seats=4, sample_interval_s=0.3), measure)
+    runs = replicate(queue(RATE_PER_S, seats=4, sample_interval_s=0.7), measure)
     for column, within in enumerate((0.05, 0.02, 0.02)):
         assert_agrees(runs[:, column], 1.0, within=within)
     assert_agrees(runs[:, 3], RATE_PER_S, within=0.02)

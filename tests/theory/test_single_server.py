@@ -31,7 +31,7 @@ def test_mm1():
     assert exact_s == pytest.approx(textbook_s, rel=0.5001 / TOKENS)
     assert_agrees(runs[:, 0], exact_s, within=0.06)
     assert_agrees(runs[:, 1], exact_s + 1.0, within=0.03)
-    assert_agrees(runs[:, 2], rate_per_s, within=0.01)
+    assert_agrees(runs[:, 2], rate_per_s, within=0.02)
 
 
 def test_short_outputs_are_geometric_not_exponential():

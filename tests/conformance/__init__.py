@@ -1,0 +1,1 @@
+"""Every registered plugin against the contract of its kind, and plugins that break it."""
