@@ -35,6 +35,29 @@ def steps_until(time_s: float, start_s: float, step_s: float, growth_s: float) -
     return k
 
 
+def blocks_held(by_residue: list[int], context_tokens: int, decode_step: int) -> int:
+    """Return how many KV blocks the decoding sequences hold, together.
+
+    A sequence of c tokens holds ceil(c / s) blocks of s tokens: c and what its last block has left, over s. What is
+    left is (-c) mod s = (r - decode_step) mod s, with r as in `decode_blocks`.
+
+    Parameters
+    ----------
+    by_residue
+        Number of sequences for each r.
+    context_tokens
+        Their tokens, summed.
+    decode_step
+        Number of the replica's next decode step.
+    """
+    block_tokens = len(by_residue)
+    left = 0
+    for residue, sequences in enumerate(by_residue):
+        if sequences:
+            left += sequences * ((residue - decode_step) % block_tokens)
+    return (context_tokens + left) // block_tokens
+
+
 def decode_blocks(by_residue: list[int], sequences: int, decode_step: int, steps: int) -> int:
     """Return how many KV blocks decoding *steps* more steps takes.
 

@@ -74,7 +74,7 @@ SAMPLE = RowFormat(
         "running_requests": "i",
         "running_tokens": "q",
         "kv_blocks_used": "i",
-        "busy_s": "d",  # since the start of the run, of the segments that ended by now
+        "busy_s": "d",  # time worked since the start of the run
     }
 )
 """State of a replica at a sampling time."""

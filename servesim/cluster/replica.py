@@ -14,7 +14,7 @@ from math import inf
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
-from servesim.cluster.leap import boundary_s, decode_blocks, steps_until
+from servesim.cluster.leap import blocks_held, boundary_s, decode_blocks, steps_until
 from servesim.cluster.queues import queue_for
 from servesim.cluster.records import EVENT, EVENT_KINDS, FINISH_REASONS, OUTCOME, SEGMENT, STATES, ReplicaAccount
 from servesim.cluster.request import Request
@@ -56,8 +56,8 @@ class Replica:
         "batch",
         "batch_area_s",
         "block_tokens",
-        "busy_s",
         "by_residue",
+        "capacity_tokens",
         "clock",
         "completed",
         "context_limit",
@@ -69,16 +69,18 @@ class Replica:
         "event_ids",
         "events",
         "first_come_first_served",
-        "free_blocks",
-        "free_blocks_min",
         "growth_s",
+        "idle_s",
+        "idle_since_s",
         "index",
+        "kv_blocks_used_max",
         "leap",
         "limit",
         "load",
         "output_tokens",
         "planned",
         "position",
+        "prefill_blocks",
         "prefilling",
         "price",
         "priority",
@@ -87,6 +89,7 @@ class Replica:
         "running",
         "scheduler",
         "start_s",
+        "step_blocks",
         "step_s",
         "steps",
         "system",
@@ -132,9 +135,12 @@ class Replica:
         self.decode_step = 0
         self.context_tokens = 0  # in the KV cache, of the decoding requests
         self.block_tokens = engine.kv_block_tokens
-        self.by_residue = [0] * engine.kv_block_tokens
-        self.free_blocks = engine.kv_blocks
-        self.free_blocks_min = engine.kv_blocks
+        self.by_residue = [0] * engine.kv_block_tokens  # decoding requests, as in leap.blocks_held
+        self.prefill_blocks = 0  # held by requests that prefill
+        # Most blocks that the chunks of one step can take: memory cannot bind a step that leaves as many free.
+        self.step_blocks = engine.max_num_batched_tokens // engine.kv_block_tokens + engine.max_num_seqs
+        self.capacity_tokens = engine.kv_blocks * engine.kv_block_tokens
+        self.kv_blocks_used_max = 0
 
         self.batch = BatchShape()  # of the segment
         self.start_s = 0.0
@@ -150,7 +156,8 @@ class Replica:
         self.completed = 0
         self.output_tokens = 0
         self.steps = 0
-        self.busy_s = 0.0
+        self.idle_s = 0.0
+        self.idle_since_s = 0.0
 
     # -- arrivals ---------------------------------------------------------------------------------------------------
 
@@ -169,6 +176,7 @@ class Replica:
         self.waiting_tokens += request.prompt_tokens
         self.load[self.position] += 1
         if self.wake_s is None:
+            self.idle_s += now - self.idle_since_s
             self._wake_at(now)
         elif (
             is_first
@@ -203,9 +211,7 @@ class Replica:
             self.done = self.planned
             sequences = self.batch.sequences
             if sequences:
-                decode_step = self.decode_step
-                self.free_blocks -= decode_blocks(self.by_residue, sequences, decode_step, steps)
-                self.decode_step = decode_step + steps
+                self.decode_step += steps
                 self.context_tokens += sequences * steps
             if self.prefilling:
                 self._book_prefills(steps)
@@ -221,7 +227,7 @@ class Replica:
         for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
             before = request.computed_tokens
             request.computed_tokens = after = before + chunk * steps
-            self.free_blocks -= -(-after // block_tokens) + (-before // block_tokens)
+            self.prefill_blocks += -(-after // block_tokens) + (-before // block_tokens)
 
     def _finish_prefills(self, now: float) -> bool:
         """Emit a token for every prompt that is complete and return whether there was one."""
@@ -237,34 +243,36 @@ class Replica:
             else:
                 self._event(RESUMED, request, now)
             if request.emitted_tokens == request.target_tokens:
-                self._leave(request, now, request.computed_tokens)
+                self._note_peak()
+                self.prefill_blocks += -request.computed_tokens // self.block_tokens
+                self._leave(request, now)
             else:
                 self._join_decoding(request)
         return len(unfinished) < len(prefilling)
 
     def _join_decoding(self, request: Request) -> None:
-        context, step = request.computed_tokens, self.decode_step
+        context, step, block_tokens = request.computed_tokens, self.decode_step, self.block_tokens
+        self.prefill_blocks += -context // block_tokens
         request.context_offset = context - step
         request.finish_step = finish_step = step + request.target_tokens - request.emitted_tokens
-        request.residue = residue = (step - context) % self.block_tokens
+        request.residue = residue = (step - context) % block_tokens
         self.by_residue[residue] += 1
         self.context_tokens += context
         heappush(self.decoding, (finish_step, request.request_id, request))
 
     def _finish_decodes(self, now: float) -> None:
         """Let the decoding requests go that have emitted all their tokens."""
+        self._note_peak()
         decoding, step = self.decoding, self.decode_step
         while decoding and decoding[0][0] == step:
             request = heappop(decoding)[2]
-            context = request.context_offset + step
             self.by_residue[request.residue] -= 1
-            self.context_tokens -= context
-            self._leave(request, now, context)
+            self.context_tokens -= request.context_offset + step
+            self._leave(request, now)
 
-    def _leave(self, request: Request, now: float, context: int) -> None:
-        """Let a finished request go, with the blocks of its *context* tokens."""
+    def _leave(self, request: Request, now: float) -> None:
+        """Let a finished request go."""
         del self.running[request]
-        self._release(context)
         self.batch_area_s += now
         self.completed += 1
         self.output_tokens += request.target_tokens
@@ -286,11 +294,49 @@ class Replica:
             STOP if target_tokens == request.output_tokens else LENGTH,
         )
 
-    def _release(self, context: int) -> None:
-        """Give the blocks of *context* tokens back; what is booked by then is a peak of memory use."""
-        if self.free_blocks < self.free_blocks_min:
-            self.free_blocks_min = self.free_blocks
-        self.free_blocks -= -context // self.block_tokens
+    # -- memory -----------------------------------------------------------------------------------------------------
+    #
+    # Blocks are not booked: how many are taken follows from the contexts in the batch. Most of the time an upper
+    # bound of it, which needs the sum of the contexts only, shows that memory binds no decision; where it does not,
+    # `blocks_used` counts exactly.
+
+    def _blocks_bound(self) -> int:
+        """Return an upper bound of the blocks taken: no sequence wastes more than its last block but one token."""
+        tokens = self.context_tokens + len(self.decoding) * (self.block_tokens - 1)
+        return tokens // self.block_tokens + self.prefill_blocks
+
+    def blocks_used(self) -> int:
+        """Return the blocks taken at the last booked boundary."""
+        return self.prefill_blocks + blocks_held(self.by_residue, self.context_tokens, self.decode_step)
+
+    def _note_peak(self) -> None:
+        """Keep the most blocks taken at once; called before any are given back."""
+        if self._blocks_bound() > self.kv_blocks_used_max:
+            self.kv_blocks_used_max = max(self.kv_blocks_used_max, self.blocks_used())
+
+    def blocks_needed(self, steps: int) -> int:
+        """Return how many blocks *steps* more steps of the segment take."""
+        blocks = 0
+        if self.batch.sequences:
+            blocks = decode_blocks(self.by_residue, self.batch.sequences, self.decode_step, steps)
+        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+            before = request.computed_tokens
+            blocks += -(-(before + chunk * steps) // self.block_tokens) + (-before // self.block_tokens)
+        return blocks
+
+    def _steps_in_memory(self, steps: int) -> int:
+        """Return how many of the next *steps* steps (of which one does) find blocks."""
+        free = self.engine.kv_blocks - self.blocks_used()
+        if self.blocks_needed(steps) <= free:
+            return steps
+        fits, fails = 1, steps
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            if self.blocks_needed(middle) <= free:
+                fits = middle
+            else:
+                fails = middle
+        return fits
 
     # -- what to do next --------------------------------------------------------------------------------------------
 
@@ -300,7 +346,7 @@ class Replica:
         sequences = len(decoding)
         chunks = NO_CHUNKS
         preempted = False
-        if self.queue or self.prefilling or sequences > self.free_blocks:
+        if self.queue or self.prefilling or self.context_tokens + sequences * self.block_tokens > self.capacity_tokens:
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
             changed = changed or preempted or len(self.running) != running_before
@@ -308,17 +354,17 @@ class Replica:
         done, limit = self.done, self.limit
         if changed or done == limit:
             if done:
-                self._write_segment(now)
+                self._write_segment()
                 self.done = done = 0
             if not (sequences or chunks):
-                self._go_idle()
+                self._go_idle(now)
                 return
             batch = self.batch
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
             batch.chunks = chunks
             step_s, growth_s, limit = self.price(batch)
-            if not (step_s > 0.0 and growth_s >= 0.0 and limit > 0):
+            if not step_s > 0.0 <= growth_s:
                 raise self._unpriced(batch)
             if chunks:
                 limit = self._chunk_repeats(limit)
@@ -340,8 +386,10 @@ class Replica:
                     finish = decoding[0][0] - self.decode_step
                     if finish < steps:
                         steps = finish
-                if chunks or (steps // self.block_tokens + 1) * sequences > self.free_blocks:
+                if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
                     steps = self._steps_in_memory(steps)
+        elif steps < 1:
+            raise self._unpriced(self.batch)
         self.planned = steps = done + steps
         # leap.boundary_s and Clock.wake, without the calls
         self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
@@ -354,13 +402,15 @@ class Replica:
         """
         engine = self.engine
         if engine.prefill_only_steps and self.queue:
-            chunks = self._admit(now, engine.max_num_batched_tokens, self.free_blocks)
+            chunks = self._admit(now, engine.max_num_batched_tokens, engine.kv_blocks - self.blocks_used())
             if chunks:
                 return 0, chunks, False
-        free, preempted = self.free_blocks - self.by_residue[self.decode_step % self.block_tokens], False
-        if self.prefilling or free < 0:
-            free, preempted = self._make_room(now)
         sequences = len(self.decoding)
+        preempted = False
+        free = engine.kv_blocks - self._blocks_bound() - sequences
+        if free < self.step_blocks:
+            free, preempted = self._make_room(now)
+            sequences = len(self.decoding)
         budget = engine.max_num_batched_tokens - sequences
         chunks = []
         if self.prefilling:
@@ -387,27 +437,27 @@ class Replica:
                 budget = self.engine.max_num_batched_tokens - len(self.decoding)
                 after = min(request.prefill_tokens, before + budget)
                 blocks += -(-after // block_tokens) + (-before // block_tokens)
-            if blocks <= self.free_blocks:
-                return self.free_blocks - blocks, preempted
+            free = self.engine.kv_blocks - self.blocks_used()
+            if blocks <= free:
+                return free - blocks, preempted
             self._preempt(self.queue.victim(self.running), now)
             preempted = True
 
     def _preempt(self, request: Request, now: float) -> None:
         """Send a running request back to the queue: it will recompute its prompt and what it has emitted."""
+        self._note_peak()
         del self.running[request]
         self.batch_area_s += now
         self.queue_area_s -= now
         if request in self.prefilling:
             self.prefilling.remove(request)
-            context = request.computed_tokens
+            self.prefill_blocks += -request.computed_tokens // self.block_tokens
         else:
             self.decoding = [entry for entry in self.decoding if entry[2] is not request]
             heapify(self.decoding)
-            context = request.context_offset + self.decode_step
             self.by_residue[request.residue] -= 1
-            self.context_tokens -= context
+            self.context_tokens -= request.context_offset + self.decode_step
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
-        self._release(context)
         request.prefill_tokens = request.prompt_tokens + request.emitted_tokens
         request.computed_tokens = 0
         request.preemptions += 1
@@ -464,15 +514,14 @@ class Replica:
             "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
         )
 
-    def _write_segment(self, end_s: float) -> None:
-        """Write down the segment that ends at *end_s*."""
-        batch, start_s, done = self.batch, self.start_s, self.done
+    def _write_segment(self) -> None:
+        """Write down the segment that has ended."""
+        batch, done = self.batch, self.done
         chunks = batch.chunks
-        self.busy_s += end_s - start_s
         self.steps += done
         self.system.segments += PACK_SEGMENT(
             self.index,
-            start_s,
+            self.start_s,
             self.step_s,
             self.growth_s,
             done,
@@ -482,31 +531,9 @@ class Replica:
             len(chunks),
         )
 
-    def _steps_in_memory(self, steps: int) -> int:
-        """Return how many of the next *steps* steps (of which one does) find KV blocks."""
-        if self.blocks_needed(steps) <= self.free_blocks:
-            return steps
-        fits, fails = 1, steps
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self.blocks_needed(middle) <= self.free_blocks:
-                fits = middle
-            else:
-                fails = middle
-        return fits
-
-    def blocks_needed(self, steps: int) -> int:
-        """Return how many KV blocks *steps* more steps of the segment take."""
-        blocks = 0
-        if self.batch.sequences:
-            blocks = decode_blocks(self.by_residue, self.batch.sequences, self.decode_step, steps)
-        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
-            before = request.computed_tokens
-            blocks += -(-(before + chunk * steps) // self.block_tokens) + (-before // self.block_tokens)
-        return blocks
-
-    def _go_idle(self) -> None:
+    def _go_idle(self, now: float) -> None:
         self.wake_s = None
+        self.idle_since_s = now
         self.limit = self.planned = 0
         self.batch.sequences = self.batch.context_tokens = 0
         self.batch.chunks = NO_CHUNKS
@@ -531,17 +558,26 @@ class Replica:
             steps -= 1
         return max(0, min(steps, self.planned) - self.done)
 
+    def busy_s(self, now: float) -> float:
+        """Return for how long the replica has worked by *now*."""
+        idle_s = self.idle_s if self.wake_s is not None else self.idle_s + now - self.idle_since_s
+        return now - idle_s
+
     def close(self, now: float) -> None:
         """End the run: book the steps that ended before *now*, write down what is unfinished, fill in the account."""
+        account = self.account
+        account.busy_s = self.busy_s(now)
         if self.planned > self.done:
             steps = steps_until(now, self.start_s, self.step_s, self.growth_s) - 1 - self.done
             if steps > 0:
                 self.done += steps
-                self.free_blocks -= self.blocks_needed(steps)
                 if self.batch.sequences:
                     self.decode_step += steps
+                    self.context_tokens += self.batch.sequences * steps
+                self._book_prefills(steps)
+            account.busy_s -= now - boundary_s(self.start_s, self.step_s, self.growth_s, self.done)
         if self.done:
-            self._write_segment(boundary_s(self.start_s, self.step_s, self.growth_s, self.done))
+            self._write_segment()
         for _, _, request in self.decoding:
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
         for request in sorted([*self.running, *self.queue], key=lambda request: request.request_id):
@@ -557,13 +593,11 @@ class Replica:
                 -1,
             )
             self.output_tokens += request.emitted_tokens
-        self._release(0)
-        account = self.account
+        self._note_peak()
         account.queue_area_s = self.queue_area_s + now * len(self.queue)
         account.batch_area_s = self.batch_area_s + now * len(self.running)
         account.completed = self.completed
         account.enqueued = self.completed + len(self.queue) + len(self.running)
-        account.output_tokens, account.steps, account.busy_s = self.output_tokens, self.steps, self.busy_s
-        account.kv_blocks_used = self.engine.kv_blocks - self.free_blocks
-        account.kv_blocks_used_max = self.engine.kv_blocks - self.free_blocks_min
+        account.output_tokens, account.steps = self.output_tokens, self.steps
+        account.kv_blocks_used, account.kv_blocks_used_max = self.blocks_used(), self.kv_blocks_used_max
         account.waiting, account.running = len(self.queue), len(self.running)

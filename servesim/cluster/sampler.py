@@ -10,8 +10,8 @@ from servesim.cluster.system import System
 from servesim.cluster.views import LiveReplicaView
 
 FIRST_INTERVAL_S = 1.0
-TICKS_MAX = 1_024
-ROWS_MAX = 32_768
+TICKS_MAX = 512
+ROWS_MAX = 16_384
 
 
 class Sampler:
@@ -42,7 +42,7 @@ class Sampler:
         self.system = system
         self.thinned = interval_s is None
         self.interval_s = FIRST_INTERVAL_S if interval_s is None else interval_s
-        self.ticks_max = max(128, min(TICKS_MAX, ROWS_MAX // len(views)))
+        self.ticks_max = max(64, min(TICKS_MAX, ROWS_MAX // len(views)))
         self.on_tick = on_tick
         self.active: Callable[[], bool] = lambda: True
         self._ticks: list[bytes] = []
@@ -76,7 +76,7 @@ class Sampler:
             view.running_requests,
             view.running_tokens,
             view.kv_blocks_used,
-            view._replica.busy_s,
+            view._replica.busy_s(now),
         )
 
     def flush(self) -> None:

@@ -56,7 +56,7 @@ class LiveReplicaView:
     def kv_blocks_used(self) -> int:
         """KV-cache blocks taken."""
         replica = self._replica
-        used = replica.engine.kv_blocks - replica.free_blocks
+        used = replica.blocks_used()
         steps = replica.steps_unbooked(replica.clock.now)
         return used + replica.blocks_needed(steps) if steps else used
 

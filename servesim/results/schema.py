@@ -157,7 +157,7 @@ REPLICAS = (
         "busy_s",
         _FLOAT64,
         "s",
-        "Time it has computed since the start of the run, in segments that have ended",
+        "Time it has worked since the start of the run",
     ),
 )
 """State of every replica at the sampling times, in order of time, then replica."""

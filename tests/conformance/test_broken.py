@@ -82,7 +82,7 @@ def scenario():
     ("router", "got"), [(Negative, "-1"), (NotAnInteger, "0.0")], ids=["negative", "not an integer"]
 )
 def test_run_names_the_router_that_chose_no_replica(router, got):
-    """The first wrong choice ends the run; the message says which router, which request, what, and what else."""
+    """The first wrong choice ends the run: which router, which request, its answer, what was possible."""
     expected = rf"router {router.__name__}: .* request 0 \(got {got}\). expected an integer from 0 to 1"
     with pytest.raises(PluginError, match=expected):
         servesim.run(scenario(), router=router())

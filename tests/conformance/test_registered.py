@@ -69,7 +69,7 @@ CASES = [
 
 @pytest.mark.parametrize(("registry", "name", "parameters"), CASES)
 def test_registered_plugins_keep_their_contract(registry, name, parameters):
-    """Routers, schedulers, predictors, latency models and generators; the registry's kind is the checked one."""
+    """Routers, schedulers, predictors, latency models, generators: kinds are named as the registries do."""
     check_policy(registry.build(name, parameters), kind=registry.kind)
 
 

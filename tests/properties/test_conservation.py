@@ -25,7 +25,7 @@ def test_conservation_of_requests_tokens_and_blocks(work, settings_, latency, re
         "completed" if settings_.context_limit > prompt else "rejected" for _, prompt, _, _ in work
     ]
     for replica, account in zip(result.replicas, result.accounts, strict=True):
-        assert replica.free_blocks == settings_.kv_blocks
+        assert replica.blocks_used() == 0
         assert (replica.context_tokens, replica.waiting_tokens, sum(replica.by_residue)) == (0, 0, 0)
         assert not replica.running
         assert not replica.queue
