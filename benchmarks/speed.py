@@ -96,7 +96,7 @@ def simulation_s(code: str) -> float:
     """Return the least CPU time of five simulations, each in the same process, without start-up."""
     program = (
         "import time, servesim\n"
-        "from servesim.simulate import simulate\n"
+        "from servesim.simulation import simulate\n"
         f"scenario = servesim.Scenario.model_validate({code})\n"
         "times = []\n"
         "for _ in range(5):\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
     from servesim.results import RunResult
     from servesim.scenario import Scenario, load_scenario
-    from servesim.simulate import run, simulate
+    from servesim.simulation import run, simulate
 
 _HOMES = {
     "InvariantError": "servesim.errors",
@@ -30,8 +30,8 @@ _HOMES = {
     "ServesimError": "servesim.errors",
     "TraceError": "servesim.errors",
     "load_scenario": "servesim.scenario",
-    "run": "servesim.simulate",
-    "simulate": "servesim.simulate",
+    "run": "servesim.simulation",
+    "simulate": "servesim.simulation",
 }
 
 __all__ = [

@@ -33,10 +33,10 @@ IMPORTS = {
     "report": {"cluster", "errors", "results", "scenario", "workload"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, report. What is not listed (the facade, simulate, cli, testing) stands at the end and may import
+results, report. What is not listed (the facade, simulation, cli, testing) stands at the end and may import
 everything."""
 
-LAST = {"cli", "testing", "simulate", "__init__", "__main__"}
+LAST = {"cli", "testing", "simulation", "__init__", "__main__"}
 """What no part of the library may import."""
 
 HOMES = {

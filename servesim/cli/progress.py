@@ -15,7 +15,7 @@ PATIENCE_S = 1.0
 
 
 class Progress:
-    """What `servesim.simulate.simulate` calls to tell how far it is; a context manager that cleans up.
+    """What `servesim.simulation.simulate` calls to tell how far it is; a context manager that cleans up.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def run_scenario(
         check_destination(out)
     if not quiet:
         print(f"scenario {scenario_hash(scenario)} seed {scenario.seed}", file=sys.stderr, flush=True)
-    from servesim.simulate import simulate
+    from servesim.simulation import simulate
 
     with Progress(enabled=not quiet and sys.stderr.isatty()) as progress:
         result = simulate(scenario, out=out, progress=progress)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-import servesim.simulate
+import servesim.simulation
 from servesim.cli import main
 
 SCENARIO = """\
@@ -61,7 +61,7 @@ def instead_of_simulating(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], li
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(servesim.simulate, "simulate", simulate)
+        monkeypatch.setattr(servesim.simulation, "simulate", simulate)
         return calls
 
     return replace
