@@ -31,7 +31,7 @@ from servesim.workload.schema import SCHEMA
 
 @dataclass(frozen=True)
 class Linear:
-    """Step time = base + per_context * context + per_token * prefill tokens + per_pair * pairs attended to before."""
+    """Step time = base + per_context * context + per_token * chunk + per_pair * pairs attended before."""
 
     base_s: float = 1.0
     per_context_s: float = 0.0
@@ -78,7 +78,6 @@ class Run:
     accounts: list[ReplicaAccount]
     replicas: list[Replica]
     end_s: float
-    system_area_s: float
 
     def times(self, name: str) -> list[float | None]:
         """Return a column of times by request, None where it has not happened."""
@@ -94,7 +93,9 @@ class Run:
 
     def happenings(self) -> list[tuple[float, str, int]]:
         """Return the events as (time, kind, request)."""
-        return [(float(row["time_s"]), EVENT_KINDS[row["kind"]], int(row["request_id"])) for row in self.events]
+        return [
+            (float(row["time_s"]), EVENT_KINDS[row["kind"]], int(row["request_id"])) for row in self.events
+        ]
 
 
 def engine(**settings: Any) -> Engine:
@@ -165,7 +166,7 @@ def run(
         system.clock.stop(stop_s)
     arrivals.start()
     stopped = system.clock.run_until_stopped()
-    end_s = system.clock.now if stopped else max(system.changed_s, arrivals.last_s)
+    end_s = system.clock.now if stopped else max([arrivals.last_s, *(member.idle_since_s for member in members)])
     for member in members:
         member.close(end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
@@ -176,5 +177,4 @@ def run(
         accounts=accounts,
         replicas=members,
         end_s=end_s,
-        system_area_s=system.area_s + end_s * system.requests,
     )

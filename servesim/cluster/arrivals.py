@@ -97,8 +97,7 @@ class Arrivals:
         self.system.clock.wake(Wakeup(self._arrive), self._next.arrival_s, ARRIVAL)
 
     def _arrive(self) -> None:
-        system, groups = self.system, self.groups
-        clock = system.clock
+        clock, groups = self.system.clock, self.groups
         now = clock._now
         request = self._next
         while request is not None:
@@ -107,9 +106,7 @@ class Arrivals:
                 clock.wake(Wakeup(self._arrive), request.arrival_s, ARRIVAL)
                 return
             self.arrived += 1
-            if groups[request.model].choose(request).enqueue(request, now):
-                system.requests += 1
-                system.area_s -= now
+            groups[request.model].choose(request).enqueue(request, now)
             request = next(self._requests, None)
         self.finished = True
         self.last_s = now

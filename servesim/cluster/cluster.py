@@ -96,7 +96,7 @@ class Cluster:
                 on_tick(arrivals.arrived, now)
 
         sampler = Sampler(views, system, interval_s=run.sample_interval_s, on_tick=tick)
-        sampler.active = lambda: system.requests > 0 or not arrivals.finished
+        sampler.active = lambda: not arrivals.finished or any(not replica.is_idle() for replica in self.replicas)
         if not run.drain:
             if run.horizon_s is None:
                 arrivals.on_last = clock.stop
@@ -111,7 +111,8 @@ class Cluster:
         finally:
             if collecting:
                 gc.enable()
-        end_s = clock.now if stopped else max(system.changed_s, arrivals.last_s)
+        # A run that was not stopped ends with its last arrival or the last request to leave.
+        end_s = clock.now if stopped else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
         sampler.flush()
         return self._close(end_s, arrivals.arrived)
 
@@ -123,11 +124,10 @@ class Cluster:
     def _close(self, end_s: float, arrived: int) -> ClusterAccount:
         for replica in self.replicas:
             replica.close(end_s)
-        system = self.system
         return ClusterAccount(
             end_s=end_s,
             arrived=arrived,
-            system_area_s=system.area_s + end_s * system.requests,
+            system_area_s=sum(replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas),
             interrupted=self._interrupted,
             replicas=[replica.account for replica in self.replicas],
         )

@@ -161,13 +161,13 @@ class Replica:
 
     # -- arrivals ---------------------------------------------------------------------------------------------------
 
-    def enqueue(self, request: Request, now: float) -> bool:
-        """Take a request into the queue, or refuse it (return False) when its prompt can never fit."""
+    def enqueue(self, request: Request, now: float) -> None:
+        """Take a request into the queue, or reject it when its prompt can never fit."""
         room = self.context_limit - request.prompt_tokens
         if room < request.target_tokens:
             if room < 1:
                 self._reject(request, now)
-                return False
+                return
             request.target_tokens = room
         if not self.first_come_first_served:
             request.key = self.scheduler.key(RequestView(request))
@@ -185,7 +185,6 @@ class Replica:
             and len(self.running) < self.engine.max_num_seqs
         ):
             self._cut(now)
-        return True
 
     def _cut(self, now: float) -> None:
         """Wake up at the end of the step in flight instead of at the end of the leap."""
@@ -275,14 +274,10 @@ class Replica:
         del self.running[request]
         self.batch_area_s += now
         self.completed += 1
-        self.output_tokens += request.target_tokens
-        self.load[self.position] -= 1
-        system = self.system
-        system.requests -= 1
-        system.area_s += now
-        system.changed_s = now
         target_tokens = request.target_tokens
-        system.outcomes += PACK_OUTCOME(
+        self.output_tokens += target_tokens
+        self.load[self.position] -= 1
+        self.system.outcomes += PACK_OUTCOME(
             request.request_id,
             self.index,
             request.scheduled_s,
@@ -407,7 +402,9 @@ class Replica:
                 return 0, chunks, False
         sequences = len(self.decoding)
         preempted = False
-        free = engine.kv_blocks - self._blocks_bound() - sequences
+        # Memory cannot bind the step if a bound of the blocks taken (as in _blocks_bound) leaves enough of them.
+        taken = (self.context_tokens + sequences * (self.block_tokens - 1)) // self.block_tokens + self.prefill_blocks
+        free = engine.kv_blocks - taken - sequences
         if free < self.step_blocks:
             free, preempted = self._make_room(now)
             sequences = len(self.decoding)
@@ -558,9 +555,13 @@ class Replica:
             steps -= 1
         return max(0, min(steps, self.planned) - self.done)
 
+    def is_idle(self) -> bool:
+        """Return whether it has nothing to do."""
+        return self.wake_s is None
+
     def busy_s(self, now: float) -> float:
         """Return for how long the replica has worked by *now*."""
-        idle_s = self.idle_s if self.wake_s is not None else self.idle_s + now - self.idle_since_s
+        idle_s = self.idle_s + now - self.idle_since_s if self.is_idle() else self.idle_s
         return now - idle_s
 
     def close(self, now: float) -> None:

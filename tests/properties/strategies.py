@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from harness import Linear, engine
 from hypothesis import strategies as st
 
-from harness import Linear, engine
 from servesim.latency.api import UNLIMITED_STEPS
 
 ROUND = Linear(base_s=0.25, per_context_s=2.0**-7, per_token_s=0.125, per_pair_s=2.0**-10)
@@ -37,9 +37,7 @@ def requests(draw: st.DrawFn, *, most: int = 25):
     """Draw (arrival_s, prompt, output, priority) in order of arrival, with bursts, ties and pauses."""
     gap = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.3, 1.0, 2.5, 40.0])
     length = st.one_of(st.sampled_from([1, 2, 4, 16]), st.integers(1, 60))
-    rows = draw(
-        st.lists(st.tuples(gap, length, length, st.integers(0, 2)), min_size=1, max_size=most)
-    )
+    rows = draw(st.lists(st.tuples(gap, length, length, st.integers(0, 2)), min_size=1, max_size=most))
     now, result = 0.0, []
     for pause, prompt, output, priority in rows:
         now += pause

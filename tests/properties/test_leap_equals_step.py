@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import naive_engine
 import numpy as np
+from harness import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naive_engine
-from harness import run
 from properties.strategies import ROUND, engines, latencies, requests
 from servesim.policies.predictors import Oracle
 from servesim.policies.routers import LeastRequests, LeastTokens, PowerOfTwo, RoundRobin
@@ -20,9 +20,17 @@ SCHEDULERS = st.sampled_from([FirstComeFirstServed, Priority, lambda: ShortestJo
 
 
 @settings(max_examples=400, deadline=None)
-@given(requests(), engines(), latencies, st.integers(1, 3), ROUTERS, SCHEDULERS, st.sampled_from([None, 3.0, 17.3]))
+@given(
+    requests(),
+    engines(),
+    latencies,
+    st.integers(1, 3),
+    ROUTERS,
+    SCHEDULERS,
+    st.sampled_from([None, 3.0, 17.3]),
+)
 def test_leap_equals_step(work, settings_, latency, replicas, router, scheduler, stop_s):
-    """Same outcomes, events and segments, to the last bit, over routers, schedulers, preemption, chunks and ties."""
+    """Same outcomes, events and segments to the last bit: routers, schedulers, preemption, chunks, ties."""
     runs = [
         run(
             work,
