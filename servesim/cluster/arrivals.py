@@ -96,15 +96,14 @@ class Arrivals:
             raise TraceError("workload: holds no request to simulate (got 0 rows). expected at least one")
         self.system.clock.wake(Wakeup(self._arrive), self._next.arrival_s, ARRIVAL)
 
-    def _arrive(self) -> None:
-        clock, groups = self.system.clock, self.groups
-        now = clock._now
+    def _arrive(self) -> float | None:
+        groups = self.groups
+        now = self.system.clock._now
         request = self._next
         while request is not None:
             if request.arrival_s > now:
                 self._next = request
-                clock.wake(Wakeup(self._arrive), request.arrival_s, ARRIVAL)
-                return
+                return request.arrival_s
             self.arrived += 1
             groups[request.model].choose(request).enqueue(request, now)
             request = next(self._requests, None)
@@ -112,6 +111,7 @@ class Arrivals:
         self.last_s = now
         if self.on_last is not None:
             self.on_last()
+        return None
 
     def _read(self, frames: Iterator[pl.DataFrame]) -> Iterator[Request]:
         request_id = 0

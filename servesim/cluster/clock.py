@@ -7,8 +7,8 @@ encoded in SimPy's integer priority; insertion order never decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 from simpy import Environment, Event
@@ -24,10 +24,11 @@ STEP_END = 4 << 32
 class Wakeup(Event):
     """An event that only calls back: it holds no value, nothing waits for it, and it may be scheduled repeatedly.
 
-    A replica needs one object for all its wake-ups; which of them is still due is for its callback to know.
+    The callback returns the time at which it wants to be called back next, or None. A replica needs one object for
+    all its wake-ups; which of those on the heap is still due is for its callback to know.
     """
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], float | None]) -> None:
         self.callback = callback
 
 
@@ -46,10 +47,6 @@ class Clock(Environment):
         """Call *wakeup* back at *time_s*, among simultaneous events by *priority*."""
         heappush(self._entries, (time_s, priority, next(self._eid), wakeup))
 
-    def schedule_directly(self) -> tuple[list[Any], Iterator[int]]:
-        """Return SimPy's heap and counter, for the one caller that cannot afford a call of `wake` per event."""
-        return self._entries, self._eid
-
     def stop(self, time_s: float | None = None) -> None:
         """End `run_until_stopped` before any other event of *time_s* (default: now). Safe in a signal handler."""
         self.wake(Wakeup(_raise_stop), self._now if time_s is None else time_s, STOP)
@@ -57,18 +54,28 @@ class Clock(Environment):
     def run_until_stopped(self) -> bool:
         """Process events until none is left (return False) or `stop` takes effect (return True).
 
-        Wake-ups are called back here, without the steps that SimPy needs for events with values and waiters; any
-        other event, such as those of SimPy processes, is SimPy's to handle.
+        Wake-ups are called back here, without the steps that SimPy needs for events with values and waiters, and
+        take their next place on the heap in one operation; any other event, such as those of SimPy processes, is
+        SimPy's to handle.
         """
-        queue = self._entries
+        entries, numbers = self._entries, self._eid
         try:
-            while queue:
-                self._now, priority, number, event = heappop(queue)
-                if priority >= STOP:
-                    event.callback()
-                else:
-                    heappush(queue, (self._now, priority, number, event))
+            while entries:
+                entry = entries[0]
+                self._now, priority, _, wakeup = entry
+                if priority < STOP:
                     self.step()
+                    continue
+                next_s = wakeup.callback()
+                if entries[0] is not entry:  # a signal handler got in between
+                    entries.remove(entry)
+                    heapify(entries)
+                    if next_s is not None:
+                        self.wake(wakeup, next_s, priority)
+                elif next_s is None:
+                    heappop(entries)
+                else:
+                    heapreplace(entries, (next_s, priority, next(numbers), wakeup))
         except Stop:
             return True
         return False

@@ -66,8 +66,6 @@ class Replica:
         "decoding",
         "done",
         "engine",
-        "event_ids",
-        "events",
         "first_come_first_served",
         "growth_s",
         "idle_s",
@@ -117,7 +115,6 @@ class Replica:
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
         self.system = system
         self.clock: Clock = system.clock
-        self.events, self.event_ids = system.clock.schedule_directly()
         self.account = account
         self.index = account.replica
         self.load = load
@@ -199,11 +196,14 @@ class Replica:
 
     # -- the boundary of a step -------------------------------------------------------------------------------------
 
-    def _boundary(self) -> None:
-        """Book the steps since the last boundary, let requests go that are finished, and plan on."""
+    def _boundary(self) -> float | None:
+        """Book the steps since the last boundary, let requests go that are finished, and plan on.
+
+        Return the time of the next boundary, or None for a replica that is idle or was woken up for nothing.
+        """
         now = self.clock._now
         if now != self.wake_s:  # a cut brought the wake-up forward
-            return
+            return None
         changed = False
         steps = self.planned - self.done
         if steps:
@@ -219,7 +219,7 @@ class Replica:
                 changed = True
             if self.prefilling and self._finish_prefills(now):
                 changed = True
-        self._plan(now, changed)
+        return self._plan(now, changed)
 
     def _book_prefills(self, steps: int) -> None:
         block_tokens = self.block_tokens
@@ -335,8 +335,11 @@ class Replica:
 
     # -- what to do next --------------------------------------------------------------------------------------------
 
-    def _plan(self, now: float, changed: bool) -> None:
-        """Choose the work of the next step, and how many steps to leap; *changed*: the batch is not what it was."""
+    def _plan(self, now: float, changed: bool) -> float | None:
+        """Choose the work of the next step and how many steps to leap, and return when they end.
+
+        *changed* says that the batch is not what it was.
+        """
         decoding = self.decoding
         sequences = len(decoding)
         chunks = NO_CHUNKS
@@ -353,7 +356,7 @@ class Replica:
                 self.done = done = 0
             if not (sequences or chunks):
                 self._go_idle(now)
-                return
+                return None
             batch = self.batch
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
@@ -386,9 +389,8 @@ class Replica:
         elif steps < 1:
             raise self._unpriced(self.batch)
         self.planned = steps = done + steps
-        # leap.boundary_s and Clock.wake, without the calls
-        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
-        heappush(self.events, (wake_s, self.priority, next(self.event_ids), self.wakeup))
+        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))  # boundary_s
+        return wake_s
 
     def _compose(self, now: float) -> tuple[int, list[tuple[int, int]], bool]:
         """Return the next step's decoding sequences and prompt chunks, and whether anything was preempted for it.

@@ -52,11 +52,10 @@ class Sampler:
         """Schedule the first tick, at time 0."""
         self.system.clock.wake(Wakeup(self._tick), 0.0, CONTROL)
 
-    def _tick(self) -> None:
+    def _tick(self) -> float | None:
         if not self.active():
-            return
-        clock = self.system.clock
-        now = clock.now
+            return None
+        now = self.system.clock.now
         self._ticks.append(b"".join([self._row(view, now) for view in self.views]))
         if not self.thinned:
             self.flush()
@@ -66,7 +65,7 @@ class Sampler:
             self.interval_s *= 2.0
         self._count += 1
         self.on_tick(now)
-        clock.wake(Wakeup(self._tick), self._count * self.interval_s, CONTROL)
+        return self._count * self.interval_s
 
     def _row(self, view: LiveReplicaView, now: float) -> bytes:
         return SAMPLE.pack.pack(
