@@ -1,8 +1,8 @@
 """How a name in a scenario becomes an object: built-in classes and entry points behind one look-up.
 
-A component is written ``{name: NAME, parameter: value, ...}``. Its class declares explicit keyword parameters with
-type hints; the registry validates what the scenario gives against them, so that every plugin, built-in or not,
-gets the same checks and the same error messages.
+A component is written ``{name: NAME, parameter: value, ...}``. Its class declares explicit keyword parameters
+with type hints; the registry validates what the scenario gives against them, so that every plugin, built-in
+or not, gets the same checks and the same error messages.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any
 
-from pydantic import BaseModel, PlainValidator, ConfigDict, ValidationInfo, create_model
+from pydantic import BaseModel, ConfigDict, PlainValidator, Strict, ValidationInfo, create_model
 
 from servesim.errors import PluginError, nearest
 
@@ -73,7 +74,9 @@ class Registry:
                 hint=nearest(name, self.names()),
             )
         if len(targets) > 1:
-            raise PluginError(f"{self.kind} {name!r} has {len(targets)} providers: {', '.join(targets)}. expected one")
+            raise PluginError(
+                f"{self.kind} {name!r} has {len(targets)} providers: {', '.join(targets)}. expected one"
+            )
         module, _, attribute = targets[0].partition(":")
         try:
             return typing.cast("type[Any]", getattr(importlib.import_module(module), attribute))
@@ -86,7 +89,9 @@ class Registry:
         """Return the pydantic model of the parameters that *name* takes beside its name."""
         return parameters_model(self.resolve(name), self._models)
 
-    def build(self, name: str, parameters: Mapping[str, Any], *, context: Mapping[str, Any] | None = None) -> Any:
+    def build(
+        self, name: str, parameters: Mapping[str, Any], *, context: Mapping[str, Any] | None = None
+    ) -> Any:
         """Return a new object of the class behind *name*, its parameters validated.
 
         *context* is handed to the validators; ``base_dir`` in it is what relative paths start from.
@@ -115,17 +120,26 @@ def _installed() -> tuple[EntryPoint, ...]:
 
 
 def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None = None) -> type[BaseModel]:
-    """Return a pydantic model with one field per keyword parameter of *cls*'s constructor."""
+    """Return a pydantic model with one field per keyword parameter of *cls*'s constructor.
+
+    Numbers are strict wherever they stand in a type hint: ``"40"`` and ``true`` are no numbers, 4.0 is no
+    whole one, while 4 is a float. Other types convert as pydantic does: YAML has no form for a path.
+
+    Raises
+    ------
+    PluginError
+        If the constructor hides its keywords behind ``*args`` or ``**kwargs``.
+    """
     if cache is not None and cls in cache:
         return cache[cls]
     fields: dict[str, Any] = {}
-    if cls.__init__ is not object.__init__:
-        hints = typing.get_type_hints(cls.__init__, include_extras=True)
-        for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+    if (init := constructor(cls)) is not None:
+        hints = typing.get_type_hints(init, include_extras=True)
+        for parameter in list(inspect.signature(init).parameters.values())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise PluginError(f"{cls.__qualname__}: parameter {parameter} hides the accepted keywords")
             default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+            fields[parameter.name] = (_with_strict_numbers(hints.get(parameter.name, Any)), default)
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
     model: type[BaseModel] = create_model(cls.__name__, __config__=config, **fields)
     if cache is not None:
@@ -133,8 +147,37 @@ def parameters_model(cls: type[Any], cache: dict[type, type[BaseModel]] | None =
     return model
 
 
+def constructor(cls: type[Any]) -> Callable[..., None] | None:
+    """Return the ``__init__`` that *cls* defines or inherits, or None where it has none but object's.
+
+    A protocol's does not count: it is the placeholder ``__init__(self, *args, **kwargs)`` that Python 3.11
+    leaves to the classes that name the protocol as their base.
+    """
+    for owner in cls.__mro__[:-1]:
+        if "__init__" in vars(owner) and not getattr(owner, "_is_protocol", False):
+            init: Callable[..., None] = vars(owner)["__init__"]
+            return None if init is object.__init__ else init
+    return None
+
+
+def _with_strict_numbers(hint: Any) -> Any:
+    """Return a type hint that takes no text or truth value for a number, nor a number for a truth value."""
+    if hint in (int, float, bool):
+        return Annotated[hint, Strict()]
+    arguments = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if not arguments or origin in (typing.Literal, type):
+        return hint
+    if origin is Annotated:
+        return Annotated[_with_strict_numbers(arguments[0]), *hint.__metadata__]
+    strict = tuple(_with_strict_numbers(argument) for argument in arguments)
+    if strict == arguments:
+        return hint
+    return typing.Union[strict] if origin in (typing.Union, UnionType) else origin[strict]  # noqa: UP007
+
+
 def component(registry: Registry) -> PlainValidator:
-    """Return a validator that builds a nested component from ``{name: ..., ...}``; objects pass as they are."""
+    """Return a validator that builds a nested component of ``{name: ..., ...}``; objects pass as they are."""
 
     def build(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
+import re
 import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +19,10 @@ from typing import Any
 from servesim._version import __version__
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
 from servesim.cluster.cluster import Cluster
+from servesim.errors import ScenarioError
 from servesim.latency.api import LatencyModel
 from servesim.policies.api import Router, Scheduler
+from servesim.registry import ComponentSpec, constructor
 from servesim.results import (
     FrameRecorder,
     MemorySink,
@@ -51,11 +55,17 @@ def run(
     scenario
         Path of a scenario file, or the scenario itself.
     overrides
-        ``"a.b.c=value"`` each, applied to the file before it is checked.
+        ``"a.b.c=value"`` each, applied to the file before it is checked; a `Scenario` takes none.
     router, scheduler, latency
-        Objects that replace what the scenario names; each run works on a copy.
+        Objects that replace what the scenario names, the latency model that of every pool. Each run works on
+        a copy. The scenario and its hash do not tell of them, `RunResult.provenance` does.
     out
-        Directory to save the result in.
+        Directory to save the result in; an older result there is replaced once the new one is complete.
+
+    Returns
+    -------
+    RunResult
+        Summary, frames and provenance; audited.
 
     Raises
     ------
@@ -68,9 +78,25 @@ def run(
     >>> result = servesim.run("scenarios/quickstart.yaml", overrides=["workload.max_requests=100"])
     >>> result.summary["requests_completed"]
     100
+    >>> result.summary["ttft_s_p99"] < 1.0
+    True
+
+    A router of your own is an object with `reset` and `route`:
+
+    >>> class First:
+    ...     def reset(self, context): ...
+    ...     def route(self, request, replicas): return 0
+    >>> result = servesim.run(result.scenario, router=First())
+    >>> result.requests["replica"].unique().to_list()
+    [0]
     """
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario, overrides=overrides)
+    elif overrides:
+        raise ScenarioError(
+            f"overrides: only a file takes them (got {overrides[0]!r} with a Scenario). expected none",
+            hint="servesim.load_scenario(path, overrides=[...]) returns a Scenario that has them",
+        )
     return simulate(scenario, router=router, scheduler=scheduler, latency=latency, out=out)
 
 
@@ -85,16 +111,19 @@ def simulate(
 ) -> RunResult:
     """Simulate *scenario* and return its result, audited, and saved to *out* if that is given.
 
-    With *out*, rows go to disk while the run goes on, so that memory stays bounded. Ctrl-C ends the run early: the
-    result then holds what had happened, marked ``interrupted``.
+    With *out*, rows go to disk while the run goes on, so that memory stays bounded. Ctrl-C ends the run
+    early: the result then holds what had happened, marked ``interrupted``.
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     if out is not None:
+        # What cannot be saved is refused now: after the run its numbers would be lost.
         check_destination(Path(out))
+        scenario.to_yaml()
     pools = [build_pool(spec, latency) for spec in scenario.cluster.pools]
     plugins = build_plugins(scenario, router=router, scheduler=scheduler)
     workload = build_workload(scenario.workload, seed=scenario.seed)
     served = {pool.spec.model for pool in pools}
+    given = {"router": router, "scheduler": scheduler, "latency_model": latency}
     recorder = FrameRecorder(
         MemorySink() if out is None else ParquetSink(Path(out)),
         default_model=served.pop() if len(served) == 1 else None,
@@ -110,7 +139,7 @@ def simulate(
     result = recorder.result(
         account,
         scenario=scenario,
-        provenance=_provenance(scenario, pools, plugins),
+        provenance=_provenance(scenario, pools, plugins, given=given),
         options=SummaryOptions(
             warm_up_s=scenario.run.warm_up_s,
             slo=scenario.slo,
@@ -150,8 +179,11 @@ def _hardware(pool: Pool, scenario: Scenario) -> PoolHardware:
     )
 
 
-def _provenance(scenario: Scenario, pools: Sequence[Pool], plugins: Plugins) -> dict[str, Any]:
-    """Return what the numbers rest on: the same for the same scenario, seed and version."""
+def _provenance(
+    scenario: Scenario, pools: Sequence[Pool], plugins: Plugins, *, given: Mapping[str, object]
+) -> dict[str, Any]:
+    """Return what the numbers rest on: the same for the same scenario, seed, version and given objects."""
+    policies = scenario.policies
     return {
         "servesim_version": __version__,
         "scenario": scenario.name,
@@ -162,7 +194,10 @@ def _provenance(scenario: Scenario, pools: Sequence[Pool], plugins: Plugins) -> 
             for place, policy in (("router", plugins.router), ("scheduler", plugins.scheduler))
             if uses_oracle(policy)
         ],
-        "policies": {"router": repr_of(plugins.router), "scheduler": repr_of(plugins.scheduler)},
+        "policies": {
+            "router": _component(policies.router, given["router"]),
+            "scheduler": _component(policies.scheduler, given["scheduler"]),
+        },
         "pools": [
             {
                 "pool": pool.spec.name,
@@ -170,10 +205,12 @@ def _provenance(scenario: Scenario, pools: Sequence[Pool], plugins: Plugins) -> 
                 "model_source": pool.architecture.source,
                 "gpu": pool.spec.gpu,
                 "gpu_source": pool.gpu.source,
-                "gpu_price_source": pool.gpu.price_source if scenario.cost.gpu_usd_per_h is None else "scenario",
+                "gpu_price_source": (
+                    pool.gpu.price_source if scenario.cost.gpu_usd_per_h is None else "scenario"
+                ),
                 "kv_blocks": pool.engine.kv_blocks,
                 "context_limit_tokens": pool.engine.context_limit,
-                "latency_model": repr_of(pool.latency),
+                "latency_model": _component(pool.spec.latency, given["latency_model"]),
                 "latency_error": "not validated",
             }
             for pool in pools
@@ -181,9 +218,29 @@ def _provenance(scenario: Scenario, pools: Sequence[Pool], plugins: Plugins) -> 
     }
 
 
-def repr_of(policy: Any) -> str:
-    """Return the class name of *policy*."""
-    return type(policy).__name__
+def _component(spec: ComponentSpec, given: object) -> dict[str, Any]:
+    """Return what a place is filled with: as the scenario says, or the object that the caller gave."""
+    return spec.model_dump() if given is None else _described(given)
+
+
+def _described(plugin: object) -> dict[str, Any]:
+    """Return an object's class and the constructor parameters that it keeps."""
+    cls = type(plugin)
+    init = constructor(cls)
+    names = [] if init is None else list(inspect.signature(init).parameters)[1:]
+    values = {name: getattr(plugin, name) for name in names if hasattr(plugin, name)}
+    return {
+        "class": f"{cls.__module__}.{cls.__qualname__}",
+        "parameters": {name: _shown(value) for name, value in values.items()},
+    }
+
+
+def _shown(value: object) -> str | dict[str, Any]:
+    """Return a parameter's ``repr``, without the addresses in it, which would differ on a re-run."""
+    inherited: object = object.__repr__
+    return (
+        _described(value) if type(value).__repr__ is inherited else re.sub(" at 0x[0-9a-f]+", "", repr(value))
+    )
 
 
 def _host(started_at: datetime, started_s: float) -> dict[str, Any]:

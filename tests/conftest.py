@@ -22,7 +22,7 @@ def root() -> Path:
 def shared() -> Callable[[str], Path]:
     """Return a function from a name below ``../shared`` to its path.
 
-    A missing file skips the test with its reason, or fails it where SERVESIM_REQUIRE_SHARED is set (as in CI).
+    A missing file skips the test with its reason, or fails it where SERVESIM_REQUIRE_SHARED is set (in CI).
     """
 
     def find(name: str) -> Path:

@@ -163,10 +163,12 @@ def run(
     group = Group("model", members, load, router)
     arrivals = Arrivals(iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=None)
     if stop_s is not None:
-        system.clock.stop(stop_s)
+        system.clock.stop_at(stop_s)
     arrivals.start()
     stopped = system.clock.run_until_stopped()
-    end_s = system.clock.now if stopped else max([arrivals.last_s, *(member.idle_since_s for member in members)])
+    end_s = (
+        system.clock.now if stopped else max([arrivals.last_s, *(member.idle_since_s for member in members)])
+    )
     for member in members:
         member.close(end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)

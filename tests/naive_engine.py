@@ -1,7 +1,7 @@
 """A second, naive engine: one replica, one loop turn per step, blocks counted per sequence, no closed form.
 
-It is written from the description of the engine's semantics alone and shares no code with the kernel, so that the two
-can be held against each other. With step times that are sums of powers of two its clock is exact.
+It is written from the description of the engine's semantics alone and shares no code with the kernel, so that
+the two can be held against each other. With step times that are sums of powers of two its clock is exact.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def simulate(
     *,
     by_priority: bool,
 ) -> list[Sequence_]:
-    """Serve (arrival_s, prompt, output, priority) requests and return their sequences, rejected ones included."""
+    """Serve (arrival_s, prompt, output, priority) requests and return their sequences, rejected ones too."""
     everyone = [
         Sequence_(
             i,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import polars as pl
@@ -80,7 +80,7 @@ class Arrivals:
         self.last_s = 0.0
         self.finished = False
         self.on_last: Callable[[], None] | None = None
-        self._requests = self._read(frames)
+        self._requests = chain.from_iterable(self._read(frames))
         self._next: Request | None = None
 
     def start(self) -> None:
@@ -113,7 +113,8 @@ class Arrivals:
             self.on_last()
         return None
 
-    def _read(self, frames: Iterator[pl.DataFrame]) -> Iterator[Request]:
+    def _read(self, frames: Iterator[pl.DataFrame]) -> Iterator[Iterator[Request]]:
+        """Yield the requests of each frame; a request is made when it is about to arrive."""
         request_id = 0
         for frame in frames:
             late = self.horizon_s is not None and frame["arrival_s"][-1] >= self.horizon_s
@@ -122,7 +123,8 @@ class Arrivals:
             if not frame.is_empty():
                 models = self._models(frame)
                 self.recorder.arrivals(frame)
-                for row in zip(
+                yield map(
+                    Request,
                     range(request_id, request_id + len(frame)),
                     frame["arrival_s"].to_list(),
                     frame["prompt_tokens"].to_list(),
@@ -131,9 +133,7 @@ class Arrivals:
                     _values(frame["tenant"]),
                     frame["priority"].to_list(),
                     _values(frame["session"]),
-                    strict=False,
-                ):
-                    yield Request(*row)
+                )
                 request_id += len(frame)
             if late:
                 return

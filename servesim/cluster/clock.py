@@ -12,7 +12,6 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 from simpy import Environment, Event
-from simpy.exceptions import SimPyException
 
 STOP = 1 << 32
 CONTROL = 2 << 32
@@ -32,54 +31,48 @@ class Wakeup(Event):
         self.callback = callback
 
 
-class Stop(SimPyException):
-    """Raised inside the event loop to leave it."""
-
-
 class Clock(Environment):
     """Simulated time in float seconds."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
+        self._stopping = False
         self._entries: list[Any] = self._queue  # SimPy types its heap for priorities of its own
 
     def wake(self, wakeup: Wakeup, time_s: float, priority: int) -> None:
         """Call *wakeup* back at *time_s*, among simultaneous events by *priority*."""
         heappush(self._entries, (time_s, priority, next(self._eid), wakeup))
 
-    def stop(self, time_s: float | None = None) -> None:
-        """End `run_until_stopped` before any other event of *time_s* (default: now). Safe in a signal handler."""
-        self.wake(Wakeup(_raise_stop), self._now if time_s is None else time_s, STOP)
+    def stop(self) -> None:
+        """End `run_until_stopped` after the event in hand. Safe in a signal handler."""
+        self._stopping = True
+
+    def stop_at(self, time_s: float) -> None:
+        """End `run_until_stopped` before any other event of *time_s*."""
+        self.wake(Wakeup(self.stop), time_s, STOP)
 
     def run_until_stopped(self) -> bool:
-        """Process events until none is left (return False) or `stop` takes effect (return True).
+        """Process events until none is left (return False) or a stop takes effect (return True).
 
         Wake-ups are called back here, without the steps that SimPy needs for events with values and waiters, and
         take their next place on the heap in one operation; any other event, such as those of SimPy processes, is
         SimPy's to handle.
         """
         entries, numbers = self._entries, self._eid
-        try:
-            while entries:
-                entry = entries[0]
-                self._now, priority, _, wakeup = entry
-                if priority < STOP:
-                    self.step()
-                    continue
-                next_s = wakeup.callback()
-                if entries[0] is not entry:  # a signal handler got in between
-                    entries.remove(entry)
-                    heapify(entries)
-                    if next_s is not None:
-                        self.wake(wakeup, next_s, priority)
-                elif next_s is None:
-                    heappop(entries)
-                else:
-                    heapreplace(entries, (next_s, priority, next(numbers), wakeup))
-        except Stop:
-            return True
-        return False
-
-
-def _raise_stop() -> None:
-    raise Stop
+        while entries and not self._stopping:
+            entry = entries[0]
+            self._now, priority, _, wakeup = entry
+            if priority < STOP:
+                self.step()
+                continue
+            next_s = wakeup.callback()
+            if entries[0] is not entry:  # the callback scheduled something that comes before its own place
+                entries.remove(entry)
+                heapify(entries)
+                if next_s is not None:
+                    self.wake(wakeup, next_s, priority)
+            elif next_s is None:
+                heappop(entries)
+            else:
+                heapreplace(entries, (next_s, priority, next(numbers), wakeup))
+        return self._stopping

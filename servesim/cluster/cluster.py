@@ -101,7 +101,7 @@ class Cluster:
             if run.horizon_s is None:
                 arrivals.on_last = clock.stop
             else:
-                clock.stop(run.horizon_s)
+                clock.stop_at(run.horizon_s)
         arrivals.start()
         sampler.start()
         collecting = gc.isenabled()

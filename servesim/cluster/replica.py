@@ -292,13 +292,8 @@ class Replica:
     # -- memory -----------------------------------------------------------------------------------------------------
     #
     # Blocks are not booked: how many are taken follows from the contexts in the batch. Most of the time an upper
-    # bound of it, which needs the sum of the contexts only, shows that memory binds no decision; where it does not,
-    # `blocks_used` counts exactly.
-
-    def _blocks_bound(self) -> int:
-        """Return an upper bound of the blocks taken: no sequence wastes more than its last block but one token."""
-        tokens = self.context_tokens + len(self.decoding) * (self.block_tokens - 1)
-        return tokens // self.block_tokens + self.prefill_blocks
+    # bound, which needs their sum only (no sequence wastes more than its last block but one token), shows that memory
+    # binds no decision; where it does not, `blocks_used` counts exactly.
 
     def blocks_used(self) -> int:
         """Return the blocks taken at the last booked boundary."""
@@ -306,7 +301,9 @@ class Replica:
 
     def _note_peak(self) -> None:
         """Keep the most blocks taken at once; called before any are given back."""
-        if self._blocks_bound() > self.kv_blocks_used_max:
+        block_tokens = self.block_tokens
+        bound = (self.context_tokens + len(self.decoding) * (block_tokens - 1)) // block_tokens + self.prefill_blocks
+        if bound > self.kv_blocks_used_max:
             self.kv_blocks_used_max = max(self.kv_blocks_used_max, self.blocks_used())
 
     def blocks_needed(self, steps: int) -> int:
@@ -404,7 +401,7 @@ class Replica:
                 return 0, chunks, False
         sequences = len(self.decoding)
         preempted = False
-        # Memory cannot bind the step if a bound of the blocks taken (as in _blocks_bound) leaves enough of them.
+        # Memory cannot bind the step if a bound of the blocks taken leaves enough.
         taken = (self.context_tokens + sequences * (self.block_tokens - 1)) // self.block_tokens + self.prefill_blocks
         free = engine.kv_blocks - taken - sequences
         if free < self.step_blocks:

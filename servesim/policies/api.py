@@ -69,16 +69,16 @@ def reveal_output_tokens(request: RequestView) -> int:
 
 
 class LiveColumn(Sequence[int]):
-    """A read-only view of one number per replica; always current, never copied.
+    """A read-only view of one number per replica; always current, never copied."""
 
-    ``min(column)``, ``column.index(value)`` and iteration run at the speed of a list.
-    """
-
-    __slots__ = ("_values", "index")
+    __slots__ = ("_values",)
 
     def __init__(self, values: list[int]) -> None:
         self._values = values
-        self.index = values.index  # type: ignore[method-assign]
+
+    def argmin(self) -> int:
+        """Return the position of the smallest number, the first of equal ones."""
+        return self._values.index(min(self._values))
 
     def __len__(self) -> int:
         return len(self._values)

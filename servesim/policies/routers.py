@@ -44,8 +44,7 @@ class LeastRequests:
 
     def route(self, request: RequestView, replicas: ReplicaViews) -> int:
         """Return the first replica with the fewest requests."""
-        requests = replicas.requests
-        return requests.index(min(requests))
+        return replicas.requests.argmin()
 
 
 class LeastTokens:
@@ -100,6 +99,5 @@ class SessionAffinity:
         """Return the session's replica."""
         session = request.session
         if session is None:
-            requests = replicas.requests
-            return requests.index(min(requests))
+            return replicas.requests.argmin()
         return crc32(session.encode()) % len(replicas)

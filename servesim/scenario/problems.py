@@ -99,6 +99,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
     """Return what *error* says about *data*, which was validated as *model*."""
     found: dict[Problem, None] = {}  # a union reports the same problem once per member
     for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # long enough: pydantic did not count the entries that are wrong
         path = _data_path(item["loc"], data, missing=item["type"] == "missing")
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, Problems):

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from servesim.errors import PluginError, ServesimError
-from servesim.registry import parameters_model
+from servesim.registry import constructor, parameters_model
 
 STATE_OF_READERS = frozenset({"notes"})
 """What a trace reader has before it has read: its protocol asks for it from the start."""
@@ -58,10 +58,10 @@ def parameter_values(policy: Any) -> dict[str, Any]:
 
 
 def _declared(cls: type[Any], where: str) -> dict[str, inspect.Parameter]:
-    if cls.__init__ is object.__init__:
+    if (init := constructor(cls)) is None:
         return {}
     declared = {}
-    for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+    for parameter in list(inspect.signature(init).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise PluginError(f"{where}: the constructor takes {parameter}. expected explicit parameters")
         if parameter.kind is not parameter.KEYWORD_ONLY:

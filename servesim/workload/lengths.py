@@ -29,7 +29,7 @@ Mean = Annotated[float, Field(ge=1, le=TOKENS_MAX, allow_inf_nan=False)]
 class _Clipped(BaseModel):
     """What all length distributions have: the clip."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     min: Tokens | None = Field(default=None, description="Shorter lengths become this many tokens.")
     max: Tokens | None = Field(default=None, description="Longer lengths become this many tokens.")
@@ -127,7 +127,9 @@ class EmpiricalLength(_Clipped):
     """Lengths of a table: with columns ``value`` and ``count``, or with one column of observed lengths."""
 
     distribution: Literal["empirical"] = "empirical"
-    file: TracePath = Field(description="CSV or Parquet file; counts may be probabilities.")
+    file: Annotated[TracePath, Field(strict=False)] = Field(
+        description="CSV or Parquet file; counts may be probabilities."
+    )
 
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -161,7 +163,7 @@ class EmpiricalLength(_Clipped):
 class MixturePart(BaseModel):
     """One distribution of a mixture."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     weight: float = Field(
         gt=0, allow_inf_nan=False, description="Share, relative to the other components' weights."
@@ -173,7 +175,10 @@ class MixtureLength(_Clipped):
     """Each length is drawn from one of several distributions, chosen by weight."""
 
     distribution: Literal["mixture"] = "mixture"
-    components: tuple[MixturePart, ...] = Field(min_length=1, description="Weighted length distributions.")
+    # A list in the file; a tuple here, because a distribution never changes.
+    components: Annotated[tuple[MixturePart, ...], Field(strict=False)] = Field(
+        min_length=1, description="Weighted length distributions."
+    )
 
     def _draw(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
         cumulative = _cumulative(np.array([part.weight for part in self.components]))

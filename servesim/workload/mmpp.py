@@ -29,7 +29,7 @@ _VISITS = 8192
 class MmppState(BaseModel):
     """One state of the process."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     rate_per_s: float = Field(
         ge=0, allow_inf_nan=False, description="Requests per second in this state; 0: silence."

@@ -35,7 +35,7 @@ class SourceSpec(BaseModel):
 class WindowSpec(BaseModel):
     """A stretch of a trace: arrivals in [start_s, end_s), counted from the trace's first arrival."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     start_s: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="Begin of the window; it becomes time 0."
@@ -56,7 +56,7 @@ class WindowSpec(BaseModel):
 class LengthTransform(BaseModel):
     """What is done to a length: multiplied and rounded, then clipped. The result is at least 1."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     scale: float = Field(
         default=1.0, gt=0, allow_inf_nan=False, description="Factor; the product is rounded."
@@ -78,7 +78,7 @@ class TransformSpec(BaseModel):
     ``rate_scale``, ``model_map``, the tags, ``max_requests``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     window: WindowSpec | None = Field(
         default=None,
@@ -125,7 +125,7 @@ class TransformSpec(BaseModel):
 class OriginSpec(BaseModel):
     """Where a single stream of requests comes from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     source: SourceSpec | None = Field(default=None, description="A recorded trace.")
     generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")

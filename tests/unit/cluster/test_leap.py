@@ -16,8 +16,12 @@ GROWTH_S = st.one_of(st.just(0.0), st.floats(1e-9, 0.1))
 @given(st.floats(0.0, 1e6), STEP_S, GROWTH_S, st.integers(0, 5_000))
 def test_boundary_is_the_sum_of_the_steps(start_s, step_s, growth_s, steps):
     """T(m) = m*s0 + g*m*(m-1)/2 is the exact sum of s0 + k*g over m steps."""
-    exact = Fraction(start_s) + sum((Fraction(step_s) + k * Fraction(growth_s) for k in range(steps)), Fraction(0))
-    assert abs(Fraction(boundary_s(start_s, step_s, growth_s, steps)) - exact) <= Fraction(1e-14) * exact + Fraction(1e-12)
+    exact = Fraction(start_s) + sum(
+        (Fraction(step_s) + k * Fraction(growth_s) for k in range(steps)), Fraction(0)
+    )
+    assert abs(Fraction(boundary_s(start_s, step_s, growth_s, steps)) - exact) <= Fraction(
+        1e-14
+    ) * exact + Fraction(1e-12)
 
 
 @given(st.sampled_from([0.25, 0.5, 3.0]), st.sampled_from([0.0, 0.125, 2.0]), st.integers(0, 500))

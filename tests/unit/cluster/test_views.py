@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-
 from harness import engine, run
 
 
@@ -40,8 +39,8 @@ def test_views_show_the_last_boundary(leap):
         (0, 0, 0, 0, 0, [0, 0]),
         (0, 1, 0, 5, 2, [1, 0]),  # at 2: prompt 4 and one decoded token in the cache
         (1, 1, 6, 5, 2, [2, 0]),
-        # At 4: admitted at 3, the prompts of 6 and 5 tokens are through at 4, and take their 2 blocks each; the
-        # first request holds 4 + 3 tokens. They leave at this boundary, which arrivals come before.
+        # At 4: admitted at 3, the prompts of 6 and 5 tokens are through at 4, and take their 2 blocks each;
+        # the first request holds 4 + 3 tokens. They leave at this boundary, which arrivals come before.
         (0, 3, 0, 7 + 6 + 5, 2 + 2 + 2, [3, 0]),
     ]
 

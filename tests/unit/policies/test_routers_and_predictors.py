@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-
 from harness import engine, frame, run
+
 from servesim.policies import PREDICTORS, ROUTERS, SCHEDULERS
+from servesim.policies.api import LiveColumn
 from servesim.policies.predictors import Constant, Noisy, Oracle
 from servesim.policies.routers import (
     LeastRequests,
@@ -43,7 +44,7 @@ def test_least_tokens_weighs_prompts():
 
 
 def test_random_and_power_of_two_are_seeded_and_spread():
-    """The same seed gives the same choices; every replica gets its share; two choices spread better than one."""
+    """The same seed gives the same choices; every replica gets its share; two choices spread better."""
     work = [(i * 0.01, 1, 30) for i in range(300)]
     for router in (Random, PowerOfTwo):
         choices = chosen(router(), work, replicas=4)
@@ -69,7 +70,7 @@ def test_sessions_stay_on_their_replica():
             self.session = session
 
     class Views:
-        requests = [3, 1, 2]
+        requests = LiveColumn([3, 1, 2])
 
         def __len__(self):
             return 3
@@ -87,7 +88,9 @@ def test_predictors():
     one_seat = engine(max_num_seqs=1)
 
     def order(predictor):
-        times = run(work, settings=one_seat, scheduler=ShortestJobFirst(predictor=predictor)).times("scheduled_s")
+        times = run(work, settings=one_seat, scheduler=ShortestJobFirst(predictor=predictor)).times(
+            "scheduled_s"
+        )
         return sorted(range(len(work)), key=lambda i: times[i])
 
     assert order(Oracle()) == [0, 2, 5, 4, 7, 3, 6, 1]
@@ -113,5 +116,13 @@ def test_views_have_no_output_length():
 
     router = Nosy()
     chosen(router, [(0.0, 1, 7)])
-    assert router.names == ["arrival_s", "model", "priority", "prompt_tokens", "request_id", "session", "tenant"]
+    assert router.names == [
+        "arrival_s",
+        "model",
+        "priority",
+        "prompt_tokens",
+        "request_id",
+        "session",
+        "tenant",
+    ]
     assert "output_tokens" in frame([(0.0, 1, 7)]).columns

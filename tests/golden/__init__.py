@@ -1,0 +1,1 @@
+"""Golden results: what some scenarios gave when a person last looked at them."""
