@@ -2,9 +2,10 @@
 
     python benchmarks/speed.py [--quick] [--update]
 
-Every run is a process of its own, measured from outside: wall time and peak memory include start-up. The number of
-engine steps and requests of each run is asserted against `expected.json`, so that a speed-up cannot hide a change of
-behaviour; ``--update`` rewrites that file after a change that was meant. ``--quick`` leaves out the two long runs.
+Every run is a process of its own, measured from outside: wall time and peak memory include start-up. The
+number of engine steps and requests of each run is asserted against `expected.json`, so that a speed-up cannot
+hide a change of behaviour; ``--update`` rewrites that file after a change that was meant. ``--quick`` leaves
+out the two long runs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ CASES = (
         1.0,
     ),
     Case("100,000 requests at 40/s, 8 replicas", ("scenarios/poisson_8x.yaml",), 2.0, 300),
-    Case("1,000,000 requests at 320/s, 64 replicas", ("scenarios/poisson_64x.yaml",), 15.0, 1024, 1, long=True),
+    Case(
+        "1,000,000 requests at 320/s, 64 replicas", ("scenarios/poisson_64x.yaml",), 15.0, 1024, 1, long=True
+    ),
     Case(
         "10,310,000 requests at 320/s, 64 replicas, saved to Parquet",
         ("scenarios/poisson_64x.yaml", "--set", "workload.generator.requests=10310000"),
@@ -105,14 +108,19 @@ def simulation_s(code: str) -> float:
         "    times.append(time.process_time() - started)\n"
         "print(min(times))\n"
     )
-    return float(subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def scenario(*, rate_per_s: float, requests: int, prompt: str, output: str, replicas: int) -> str:
     """Return the Python source of a scenario."""
     return (
         "{'workload': {'generator': {'name': 'poisson', "
-        f"'rate_per_s': {rate_per_s}, 'requests': {requests}, 'prompt_tokens': {prompt}, 'output_tokens': {output}}}}}, "
+        f"'rate_per_s': {rate_per_s}, 'requests': {requests}, "
+        f"'prompt_tokens': {prompt}, 'output_tokens': {output}}}}}, "
         "'cluster': {'pools': [{'name': 'main', 'model': 'llama-3.1-8b', 'gpu': 'h100-sxm', "
         f"'replicas': {replicas}}}]}}, 'policies': {{'router': {{'name': 'least_requests'}}}}}}"
     )
@@ -129,11 +137,15 @@ def constant(value: int) -> str:
 
 
 def long_outputs_ratio() -> float:
-    """Return the cost per request with outputs ten times as long at a tenth of the rate, over the plain cost."""
+    """Return the cost per request, outputs ten times as long at a tenth of the rate, over the plain cost."""
     ratios = []
     for _ in range(3):
         plain, long = (
-            simulation_s(scenario(rate_per_s=r, requests=20_000, prompt=lognormal(512), output=lognormal(o), replicas=8))
+            simulation_s(
+                scenario(
+                    rate_per_s=r, requests=20_000, prompt=lognormal(512), output=lognormal(o), replicas=8
+                )
+            )
             for r, o in ((40.0, 256), (4.0, 2560))
         )
         ratios.append(long / plain)
@@ -145,7 +157,10 @@ def long_prompt_in_short_ones() -> float:
     ratios = []
     for _ in range(3):
         long, short = (
-            simulation_s(scenario(rate_per_s=r, requests=n, prompt=constant(p), output=constant(16), replicas=1)) / n
+            simulation_s(
+                scenario(rate_per_s=r, requests=n, prompt=constant(p), output=constant(16), replicas=1)
+            )
+            / n
             for r, n, p in ((0.01, 500, 128_000), (5.0, 20_000, 512))
         )
         ratios.append(long / short)
@@ -155,7 +170,9 @@ def long_prompt_in_short_ones() -> float:
 def main() -> int:
     """Run what was asked for, print the table and return 1 if a count is not what it should be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="leave out the runs of a million requests and more")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the runs of a million requests and more"
+    )
     parser.add_argument("--update", action="store_true", help="rewrite expected.json")
     options = parser.parse_args()
     expected = json.loads(EXPECTED.read_text()) if EXPECTED.exists() else {}
@@ -174,10 +191,18 @@ def main() -> int:
     version_s = median([measure([sys.executable, "-m", "servesim", "--version"])[0] for _ in range(5)])
     rows.append(("`servesim --version`", "0.3 s", f"{version_s:.2f} s"))
     rows.append(
-        ("cost per request, outputs 10 times longer at a tenth of the rate", "< +15 %", f"{long_outputs_ratio() - 1:+.0%}")
+        (
+            "cost per request, outputs 10 times longer at a tenth of the rate",
+            "< +15 %",
+            f"{long_outputs_ratio() - 1:+.0%}",
+        )
     )
     rows.append(
-        ("cost of a 128,000-token prompt", "<= 50 short ones", f"{long_prompt_in_short_ones():.1f} short ones")
+        (
+            "cost of a 128,000-token prompt",
+            "<= 50 short ones",
+            f"{long_prompt_in_short_ones():.1f} short ones",
+        )
     )
     print("| run | bar | measured |\n|---|---|---|")
     for row in rows:
