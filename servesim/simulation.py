@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import platform
 import re
@@ -13,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from servesim._version import __version__
+from servesim.catalog import model_names
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
 from servesim.cluster.cluster import Cluster
 from servesim.errors import ScenarioError
@@ -32,7 +35,9 @@ from servesim.results import (
     SummaryOptions,
     check_destination,
 )
+from servesim.results.provenance import input_facts
 from servesim.scenario import Scenario, load_scenario, scenario_hash
+from servesim.scenario.files import input_files
 from servesim.workload.build import build_workload
 
 Progress = Callable[[int, int | None, float], None]
@@ -112,7 +117,8 @@ def simulate(
     """Simulate *scenario* and return its result, audited, and saved to *out* if that is given.
 
     With *out*, rows go to disk while the run goes on, so that memory stays bounded. Ctrl-C ends the run
-    early: the result then holds what had happened, marked ``interrupted``.
+    early: the result then holds what had happened, marked ``interrupted``. After the end of the run the first
+    one changes nothing: the result is completed and saved. A second one gives up.
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     if out is not None:
@@ -128,6 +134,8 @@ def simulate(
         MemorySink() if out is None else ParquetSink(Path(out)),
         default_model=served.pop() if len(served) == 1 else None,
     )
+    # Digested before the run: a trace that vanishes meanwhile must not cost its result.
+    provenance = _provenance(scenario, pools, plugins, given=given)
     cluster = Cluster(pools, plugins, recorder, seed=scenario.seed)
 
     def on_tick(arrived: int, now: float) -> None:
@@ -136,26 +144,30 @@ def simulate(
 
     with _interrupting(cluster):
         account = cluster.run(workload.frames(), scenario.run, on_tick=on_tick)
-    result = recorder.result(
-        account,
-        scenario=scenario,
-        provenance=_provenance(scenario, pools, plugins, given=given),
-        options=SummaryOptions(
-            warm_up_s=scenario.run.warm_up_s,
-            slo=scenario.slo,
-            pools={pool.spec.name: _hardware(pool, scenario) for pool in pools},
-            workload_notes=workload.notes,
-        ),
-        host=_host(started_at, started_s),
-    )
-    if out is not None:
-        result.save(out)
+        result = recorder.result(
+            account,
+            scenario=scenario,
+            provenance=provenance,
+            options=SummaryOptions(
+                warm_up_s=scenario.run.warm_up_s,
+                slo=scenario.slo,
+                pools={pool.spec.name: _hardware(pool, scenario) for pool in pools},
+                workload_notes=workload.notes,
+            ),
+            host=_host(started_at, started_s),
+        )
+        if out is not None:
+            result.save(out)
     return result
 
 
 @contextmanager
 def _interrupting(cluster: Cluster) -> Iterator[None]:
-    """Turn Ctrl-C into an early end of the run; a second one is Python's usual KeyboardInterrupt."""
+    """Turn the first Ctrl-C into an early end of the run; a second one is Python's usual KeyboardInterrupt.
+
+    The block includes what is done with a run that has ended: summarising and saving take seconds for millions
+    of requests, and a Ctrl-C that comes too late to shorten the run must not cost its result.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -189,6 +201,9 @@ def _provenance(
         "scenario": scenario.name,
         "scenario_hash": scenario_hash(scenario),
         "seed": scenario.seed,
+        "inputs": input_facts([*input_files(scenario), *_model_files(scenario)]),
+        "catalog_version": _catalog_version(),
+        "calibration_version": None,  # no latency model has been calibrated yet
         "oracle_policies": [
             place
             for place, policy in (("router", plugins.router), ("scheduler", plugins.scheduler))
@@ -216,6 +231,21 @@ def _provenance(
             for pool in pools
         ],
     }
+
+
+def _model_files(scenario: Scenario) -> Iterator[tuple[str, Path]]:
+    """Yield the key and the path of every model description that is not the catalog's."""
+    for index, pool in enumerate(scenario.cluster.pools):
+        if pool.model not in model_names():
+            path = Path(pool.model)
+            yield f"cluster.pools.{index}.model", path / "config.json" if path.is_dir() else path
+
+
+def _catalog_version() -> str:
+    """Return a digest of the catalog's data, which can change without a new version of the program."""
+    folder = files("servesim.catalog")
+    content = b"".join((folder / name).read_bytes() for name in ("gpus.toml", "models.toml"))
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _component(spec: ComponentSpec, given: object) -> dict[str, Any]:

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+# How long an example takes says nothing about the code on a machine that does other work too. The seed of the
+# examples is the environment variable SERVESIM_HYPOTHESIS_SEED, which scripts/test hands to Hypothesis.
+settings.register_profile("servesim", deadline=None)
+settings.load_profile("servesim")
 
 
 @pytest.fixture(scope="session")

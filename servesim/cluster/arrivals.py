@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.plugin_errors import failed
 from servesim.cluster.records import Recorder
 from servesim.cluster.replica import Replica
 from servesim.cluster.request import Request
@@ -36,7 +37,10 @@ class Group:
         PluginError
             If the answer is not a position in the group.
         """
-        position = self.route(RequestView(request), self.views)
+        try:
+            position = self.route(RequestView(request), self.views)
+        except Exception as error:
+            raise failed("router", self.router, f"route of request {request.request_id}", error) from error
         try:
             if position >= 0:
                 return self.replicas[position]

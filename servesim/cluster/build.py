@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MemberDescriptorType
 from typing import Any
 
 from servesim.catalog import Gpu, ModelArchitecture, gpu, kv_cache_blocks, model
 from servesim.cluster.engine import Engine
+from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
 from servesim.latency.api import LatencyContext, LatencyModel
 from servesim.policies import ROUTERS, SCHEDULERS
 from servesim.policies.api import Router, Scheduler
 from servesim.scenario import PoolSpec, Scenario
+
+
+ROUTER_METHODS = ("reset", "route")
+SCHEDULER_METHODS = ("reset", "key")
+LATENCY_METHODS = ("reset", "price")
+"""Methods of the protocols of `servesim.policies.api` and `servesim.latency.api`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +51,20 @@ def build_plugins(
     scheduler: Scheduler | None = None,
     latency: LatencyModel | None = None,
 ) -> Plugins:
-    """Return the policies of *scenario*; an object given here replaces the one that it names."""
+    """Return the policies of *scenario*; an object given here replaces the one that it names.
+
+    Raises
+    ------
+    PluginError
+        If such an object is none of its kind.
+    """
+    _check_given("router", router, ROUTER_METHODS, key="policies.router")
+    _check_given("scheduler", scheduler, SCHEDULER_METHODS, key="policies.scheduler")
     policies = scenario.policies
     return Plugins(
-        router=ROUTERS.build(policies.router.name, policies.router.parameters) if router is None else deepcopy(router),
+        router=ROUTERS.build(policies.router.name, policies.router.parameters)
+        if router is None
+        else deepcopy(router),
         scheduler=(
             SCHEDULERS.build(policies.scheduler.name, policies.scheduler.parameters)
             if scheduler is None
@@ -62,7 +81,10 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
     ------
     ScenarioError
         If the model does not fit the GPUs.
+    PluginError
+        If *latency* is no latency model.
     """
+    _check_given("latency model", latency, LATENCY_METHODS, key="cluster.pools.NAME.latency")
     settings = spec.engine
     architecture = model(spec.model, dtype=spec.dtype, kv_dtype=spec.kv_dtype)
     device = gpu(spec.gpu)
@@ -105,9 +127,57 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
     return Pool(spec=spec, architecture=architecture, gpu=device, engine=engine, latency=latency)
 
 
-def uses_oracle(policy: Any) -> bool:
-    """Return whether *policy*, or a policy among its parameters, looks at what a server cannot know."""
-    if getattr(policy, "oracle", False):
-        return True
-    parts = vars(policy).values() if hasattr(policy, "__dict__") else ()
-    return any(hasattr(part, "reset") and uses_oracle(part) for part in parts)
+def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:
+    """Refuse an object from the caller that is none of its kind: the run would fail late, and less clearly."""
+    wanted = f"an object with the methods {' and '.join(methods)}"
+    if isinstance(given, str):
+        raise PluginError(
+            f"{kind}: a name where an object belongs (got {given!r}). expected {wanted}",
+            hint=f"names go into the scenario, as {key}.name={given}",
+        )
+    if isinstance(given, type):
+        raise PluginError(
+            f"{kind}: a class where an object belongs (got {given.__qualname__}). expected {wanted}",
+            hint=f"pass an instance, such as {given.__qualname__}()",
+        )
+    missing = [name for name in methods if not callable(getattr(given, name, None))]
+    if given is not None and missing:
+        raise PluginError(
+            f"{kind}: {type(given).__qualname__} has no {' and no '.join(missing)} (got {given!r}). "
+            f"expected {wanted}",
+            hint=f"built-in ones are named in the scenario, as {key}.name",
+        )
+
+
+def uses_oracle(policy: object) -> bool:
+    """Return whether *policy*, or a policy among its attributes, looks at what a server cannot know.
+
+    Policies are found in lists, tuples, sets and mappings too, and in attributes with and without slots.
+    """
+    seen: set[int] = set()
+    todo = [policy]
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, list | tuple | set | frozenset):
+            todo += part
+        elif isinstance(part, Mapping):
+            todo += part.values()
+        elif part is policy or hasattr(part, "reset"):
+            if getattr(part, "oracle", False):
+                return True
+            todo += _attributes(part)
+    return False
+
+
+def _attributes(part: object) -> list[Any]:
+    """Return the values of an object's attributes, whether they are kept in a dictionary or in slots."""
+    slots = [
+        getattr(part, name)
+        for cls in type(part).__mro__
+        for name, member in vars(cls).items()
+        if isinstance(member, MemberDescriptorType) and hasattr(part, name)
+    ]
+    return [*slots, *getattr(part, "__dict__", {}).values()]

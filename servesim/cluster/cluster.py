@@ -10,6 +10,7 @@ import polars as pl
 
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
+from servesim.cluster.plugin_errors import probe
 from servesim.cluster.records import ClusterAccount, Recorder, ReplicaAccount
 from servesim.cluster.replica import Replica
 from servesim.cluster.sampler import Sampler
@@ -41,37 +42,41 @@ class Cluster:
         self.groups: list[Group] = []
         self._interrupted = False
         plugins.scheduler.reset(PolicyContext(seed=seed, name="scheduler"))
-        for served in dict.fromkeys(pool.spec.model for pool in pools):
-            load: list[int] = []
-            first = len(self.replicas)
-            for pool in pools:
-                if pool.spec.model == served:
-                    for _ in range(pool.spec.replicas):
-                        self._add_replica(pool, plugins, load)
+        members: dict[str, list[Replica]] = {pool.spec.model: [] for pool in pools}
+        loads: dict[str, list[int]] = {pool.spec.model: [] for pool in pools}
+        for pool in pools:
+            probe(pool.latency)
+            for _ in range(pool.spec.replicas):
+                replica = self._replica(pool, plugins, loads[pool.spec.model])
+                members[pool.spec.model].append(replica)
+                self.replicas.append(replica)
+        for served, replicas in members.items():
             router = deepcopy(plugins.router)
             router.reset(PolicyContext(seed=seed, name=f"router/{served}"))
-            self.groups.append(Group(served, self.replicas[first:], load, router))
+            self.groups.append(Group(served, replicas, loads[served], router))
 
-    def _add_replica(self, pool: Pool, plugins: Plugins, load: list[int]) -> None:
-        position = len(load)
+    def _replica(self, pool: Pool, plugins: Plugins, load: list[int]) -> Replica:
+        """Return a new replica of *pool*, the next of the cluster and the last in the *load* of its group."""
         load.append(0)
         account = ReplicaAccount(
             replica=len(self.replicas), pool=pool.spec.name, kv_blocks=pool.engine.kv_blocks
         )
-        self.replicas.append(
-            Replica(
-                pool.engine,
-                latency=pool.latency,
-                scheduler=plugins.scheduler,
-                system=self.system,
-                account=account,
-                load=load,
-                position=position,
-            )
+        return Replica(
+            pool.engine,
+            latency=pool.latency,
+            scheduler=plugins.scheduler,
+            system=self.system,
+            account=account,
+            load=load,
+            position=len(load) - 1,
         )
 
     def run(
-        self, frames: Iterator[pl.DataFrame], run: RunSpec, *, on_tick: Callable[[int, float], None] | None = None
+        self,
+        frames: Iterator[pl.DataFrame],
+        run: RunSpec,
+        *,
+        on_tick: Callable[[int, float], None] | None = None,
     ) -> ClusterAccount:
         """Simulate the arrival and service of all requests in *frames* and return the accounts.
 
@@ -96,7 +101,9 @@ class Cluster:
                 on_tick(arrivals.arrived, now)
 
         sampler = Sampler(views, system, interval_s=run.sample_interval_s, on_tick=tick)
-        sampler.active = lambda: not arrivals.finished or any(not replica.is_idle() for replica in self.replicas)
+        sampler.active = lambda: (
+            not arrivals.finished or any(not replica.is_idle() for replica in self.replicas)
+        )
         if not run.drain:
             if run.horizon_s is None:
                 arrivals.on_last = clock.stop
@@ -112,7 +119,11 @@ class Cluster:
             if collecting:
                 gc.enable()
         # A run that was not stopped ends with its last arrival or the last request to leave.
-        end_s = clock.now if stopped else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
+        end_s = (
+            clock.now
+            if stopped
+            else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
+        )
         sampler.flush()
         return self._close(end_s, arrivals.arrived)
 
@@ -127,7 +138,9 @@ class Cluster:
         return ClusterAccount(
             end_s=end_s,
             arrived=arrived,
-            system_area_s=sum(replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas),
+            system_area_s=sum(
+                replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas
+            ),
             interrupted=self._interrupted,
             replicas=[replica.account for replica in self.replicas],
         )

@@ -7,6 +7,7 @@ bit. See docs/how-it-works.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 
 
@@ -83,3 +84,25 @@ def decode_blocks(by_residue: list[int], sequences: int, decode_step: int, steps
         return sum(by_residue[first:last])
     cycles, last = divmod(last, block_tokens)
     return cycles * sequences + sum(by_residue[:last]) - sum(by_residue[:first])
+
+
+def most_steps(blocks_needed: Callable[[int], int], free_blocks: int, steps: int) -> int:
+    """Return how many of the next *steps* steps, of which one does, find blocks: by bisection.
+
+    Parameters
+    ----------
+    blocks_needed
+        Blocks that a number of steps takes; does not fall as the number grows.
+    free_blocks
+        Blocks there are for them.
+    """
+    if blocks_needed(steps) <= free_blocks:
+        return steps
+    fits, fails = 1, steps
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if blocks_needed(middle) <= free_blocks:
+            fits = middle
+        else:
+            fails = middle
+    return fits

@@ -28,7 +28,9 @@ class RowFormat:
 
     def __post_init__(self) -> None:
         codes = {"d": "<f8", "q": "<i8", "i": "<i4", "b": "<i1"}
-        object.__setattr__(self, "dtype", np.dtype([(name, codes[code]) for name, code in self.fields.items()]))
+        object.__setattr__(
+            self, "dtype", np.dtype([(name, codes[code]) for name, code in self.fields.items()])
+        )
         object.__setattr__(self, "pack", struct.Struct("<" + "".join(self.fields.values())))
 
 

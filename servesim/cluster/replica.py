@@ -14,12 +14,21 @@ from math import inf
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
-from servesim.cluster.leap import blocks_held, boundary_s, decode_blocks, steps_until
+from servesim.cluster.leap import blocks_held, boundary_s, decode_blocks, most_steps, steps_until
+from servesim.cluster.plugin_errors import bad_price, failed, sort_key
 from servesim.cluster.queues import queue_for
-from servesim.cluster.records import EVENT, EVENT_KINDS, FINISH_REASONS, OUTCOME, SEGMENT, STATES, ReplicaAccount
+from servesim.cluster.records import (
+    EVENT,
+    EVENT_KINDS,
+    FINISH_REASONS,
+    OUTCOME,
+    SEGMENT,
+    STATES,
+    ReplicaAccount,
+)
 from servesim.cluster.request import Request
 from servesim.cluster.system import System
-from servesim.errors import PluginError
+from servesim.errors import InvariantError
 from servesim.latency.api import BatchShape, LatencyModel
 from servesim.policies.api import RequestView, Scheduler
 from servesim.policies.schedulers import FirstComeFirstServed
@@ -29,7 +38,9 @@ NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
 STOP, LENGTH, PROMPT_TOO_LONG = map(FINISH_REASONS.index, ("stop", "length", "prompt_too_long"))
-PREEMPTED, READMITTED, RESUMED, REFUSED = map(EVENT_KINDS.index, ("preempted", "readmitted", "resumed", "rejected"))
+PREEMPTED, READMITTED, RESUMED, REFUSED = map(
+    EVENT_KINDS.index, ("preempted", "readmitted", "resumed", "rejected")
+)
 
 
 class Replica:
@@ -51,50 +62,16 @@ class Replica:
         Requests per replica of its group, of which it keeps number *position* up to date.
     """
 
+    # fmt: off
     __slots__ = (
-        "account",
-        "batch",
-        "batch_area_s",
-        "block_tokens",
-        "by_residue",
-        "capacity_tokens",
-        "clock",
-        "completed",
-        "context_limit",
-        "context_tokens",
-        "decode_step",
-        "decoding",
-        "done",
-        "engine",
-        "first_come_first_served",
-        "growth_s",
-        "idle_s",
-        "idle_since_s",
-        "index",
-        "kv_blocks_used_max",
-        "leap",
-        "limit",
-        "load",
-        "output_tokens",
-        "planned",
-        "position",
-        "prefill_blocks",
-        "prefilling",
-        "price",
-        "priority",
-        "queue",
-        "queue_area_s",
-        "running",
-        "scheduler",
-        "start_s",
-        "step_blocks",
-        "step_s",
-        "steps",
-        "system",
-        "waiting_tokens",
-        "wake_s",
-        "wakeup",
+        "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
+        "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "engine",
+        "first_come_first_served", "growth_s", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
+        "latency", "leap", "limit", "load", "output_tokens", "planned", "position", "prefill_blocks",
+        "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
+        "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
     )
+    # fmt: on
 
     def __init__(
         self,
@@ -108,6 +85,7 @@ class Replica:
         position: int,
     ) -> None:
         self.engine = engine
+        self.latency = latency
         self.price = latency.price
         self.leap = engine.leap
         self.context_limit = engine.context_limit
@@ -127,7 +105,7 @@ class Replica:
         self.queue = queue_for(scheduler)
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
-        self.prefilling: list[Request] = []  # those whose prompt the segment works on, in the order of its chunks
+        self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
         self.decoding: list[tuple[int, int, Request]] = []  # heap by finish_step
         self.decode_step = 0
         self.context_tokens = 0  # in the KV cache, of the decoding requests
@@ -167,7 +145,7 @@ class Replica:
                 return
             request.target_tokens = room
         if not self.first_come_first_served:
-            request.key = self.scheduler.key(RequestView(request))
+            request.key = sort_key(self.scheduler, RequestView(request))
         is_first = self.queue.push(request)
         self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
@@ -302,7 +280,9 @@ class Replica:
     def _note_peak(self) -> None:
         """Keep the most blocks taken at once; called before any are given back."""
         block_tokens = self.block_tokens
-        bound = (self.context_tokens + len(self.decoding) * (block_tokens - 1)) // block_tokens + self.prefill_blocks
+        bound = (
+            self.context_tokens + len(self.decoding) * (block_tokens - 1)
+        ) // block_tokens + self.prefill_blocks
         if bound > self.kv_blocks_used_max:
             self.kv_blocks_used_max = max(self.kv_blocks_used_max, self.blocks_used())
 
@@ -318,17 +298,7 @@ class Replica:
 
     def _steps_in_memory(self, steps: int) -> int:
         """Return how many of the next *steps* steps (of which one does) find blocks."""
-        free = self.engine.kv_blocks - self.blocks_used()
-        if self.blocks_needed(steps) <= free:
-            return steps
-        fits, fails = 1, steps
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            if self.blocks_needed(middle) <= free:
-                fits = middle
-            else:
-                fails = middle
-        return fits
+        return most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
 
     # -- what to do next --------------------------------------------------------------------------------------------
 
@@ -341,7 +311,11 @@ class Replica:
         sequences = len(decoding)
         chunks = NO_CHUNKS
         preempted = False
-        if self.queue or self.prefilling or self.context_tokens + sequences * self.block_tokens > self.capacity_tokens:
+        if (
+            self.queue
+            or self.prefilling
+            or self.context_tokens + sequences * self.block_tokens > self.capacity_tokens
+        ):
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
             changed = changed or preempted or len(self.running) != running_before
@@ -358,9 +332,10 @@ class Replica:
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
             batch.chunks = chunks
-            step_s, growth_s, limit = self.price(batch)
-            if not step_s > 0.0 <= growth_s:
-                raise self._unpriced(batch)
+            try:
+                step_s, growth_s, limit = self.price(batch)
+            except Exception as error:
+                raise failed("latency model", self.latency, f"price({batch})", error) from error
             if chunks:
                 limit = self._chunk_repeats(limit)
             if preempted:  # and nothing admitted: the next boundary must try
@@ -373,20 +348,20 @@ class Replica:
             start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
-        if steps > 1:
-            if not self.leap:
-                steps = 1
-            else:
-                if sequences:
-                    finish = decoding[0][0] - self.decode_step
-                    if finish < steps:
-                        steps = finish
-                if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
-                    steps = self._steps_in_memory(steps)
-        elif steps < 1:
-            raise self._unpriced(self.batch)
+        if not self.leap:
+            steps = 1
+        elif steps > 1:
+            if sequences:
+                finish = decoding[0][0] - self.decode_step
+                if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
+                    steps = finish
+            if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
+                steps = self._steps_in_memory(steps)
         self.planned = steps = done + steps
-        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))  # boundary_s
+        leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
+        self.wake_s = wake_s = start_s + leap_s
+        if not now < wake_s < inf or growth_s < 0.0:
+            raise bad_price(self.latency, self.batch)
         return wake_s
 
     def _compose(self, now: float) -> tuple[int, list[tuple[int, int]], bool]:
@@ -402,7 +377,9 @@ class Replica:
         sequences = len(self.decoding)
         preempted = False
         # Memory cannot bind the step if a bound of the blocks taken leaves enough.
-        taken = (self.context_tokens + sequences * (self.block_tokens - 1)) // self.block_tokens + self.prefill_blocks
+        taken = (
+            self.context_tokens + sequences * (self.block_tokens - 1)
+        ) // self.block_tokens + self.prefill_blocks
         free = engine.kv_blocks - taken - sequences
         if free < self.step_blocks:
             free, preempted = self._make_room(now)
@@ -504,12 +481,6 @@ class Replica:
         request = self.prefilling[0]
         return min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
 
-    def _unpriced(self, batch: BatchShape) -> PluginError:
-        return PluginError(
-            f"latency model: cannot price {batch} so (got {self.price(batch)!r}). "
-            "expected first_step_s > 0, growth_s >= 0 and valid_steps >= 1"
-        )
-
     def _write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
@@ -528,6 +499,10 @@ class Replica:
         )
 
     def _go_idle(self, now: float) -> None:
+        if self.queue:
+            raise InvariantError(
+                f"replica {self.index}: idle at {now} s with {len(self.queue)} requests in its queue"
+            )
         self.wake_s = None
         self.idle_since_s = now
         self.limit = self.planned = 0
@@ -537,7 +512,9 @@ class Replica:
     # -- rare -------------------------------------------------------------------------------------------------------
 
     def _event(self, kind: int, request: Request, now: float) -> None:
-        self.system.events += EVENT.pack.pack(now, kind, request.request_id, self.index, request.emitted_tokens)
+        self.system.events += EVENT.pack.pack(
+            now, kind, request.request_id, self.index, request.emitted_tokens
+        )
 
     def _reject(self, request: Request, now: float) -> None:
         self.account.rejected += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 
-
 class Request:
     """What the kernel knows of a request; policies see it through `servesim.policies.api.RequestView`.
 
@@ -65,5 +64,3 @@ class Request:
         self.scheduled_s: float | None = None
         self.first_token_s: float | None = None
         self.key = 0.0
-
-

@@ -47,7 +47,7 @@ class LiveReplicaView:
 
     @property
     def running_tokens(self) -> int:
-        """Prompt and emitted tokens of the requests in its batch, without each one's latest."""
+        """Tokens of the requests in its batch: whole prompts, and what is in the KV cache of emitted ones."""
         replica = self._replica
         tokens = replica.context_tokens + sum([request.prefill_tokens for request in replica.prefilling])
         return tokens + replica.batch.sequences * replica.steps_unbooked(replica.clock.now)

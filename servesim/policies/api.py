@@ -122,7 +122,7 @@ class ReplicaView(Protocol):
 
     @property
     def running_tokens(self) -> int:
-        """Prompt and emitted tokens of the requests in its batch."""
+        """Tokens of the requests in its batch: whole prompts, and what is in the KV cache of emitted ones."""
 
     @property
     def kv_blocks_used(self) -> int:

@@ -14,6 +14,7 @@ import polars as pl
 
 from servesim.errors import ScenarioError
 from servesim.rng import stream
+from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, Workload
@@ -46,6 +47,8 @@ def build_workload(spec: WorkloadSpec, *, seed: int, base_dir: Path | None = Non
     pydantic.ValidationError
         If a parameter of a reader or generator is unknown, missing or wrong.
     """
+    for path in endless_generators(spec, base_dir=base_dir):
+        raise ScenarioError(f"{'.'.join(map(str, ('workload', *path)))}: {NOTHING_ENDS_IT}")
     context = {"base_dir": base_dir}
     if spec.sources is None:
         whole = _origin(spec, seed, context)
@@ -57,12 +60,13 @@ def build_workload(spec: WorkloadSpec, *, seed: int, base_dir: Path | None = Non
         ]
         whole = merge(parts)
     whole = transform(whole, spec, seed)
-    if whole.endless:
-        raise ScenarioError(
-            "workload: nothing ends the stream of requests. expected the generator's requests or duration_s, "
-            "a window or max_requests"
-        )
     return StreamedWorkload(whole)
+
+
+LATE_SPANS = 10
+LATE_S = 3600.0
+"""A first arrival further from time 0 than this, and than ten times the time that all arrivals take, is told in
+the note ``first_arrival_s``: times since 1970 look so, and the cluster would idle for decades."""
 
 
 class StreamedWorkload:
@@ -79,6 +83,8 @@ class StreamedWorkload:
     def __init__(self, requests: RequestStream) -> None:
         self.requests = requests.requests
         self.notes = requests.notes
+        if self.requests is not None:
+            self.notes["requests"] = self.requests  # told even if the run ends before the stream does
         self._stream = requests
 
     def frames(self) -> Iterator[pl.DataFrame]:
@@ -89,8 +95,10 @@ class StreamedWorkload:
         ScenarioError
             If there is no request at all.
         """
-        rows = 0
+        rows, first_s, last_s = 0, 0.0, 0.0
         for frame in rebatch(self._stream.frames(), CHUNK_ROWS):
+            first_s = first_s if rows else frame["arrival_s"][0]
+            last_s = frame["arrival_s"][-1]
             rows += frame.height
             yield frame
         if rows == 0:
@@ -99,6 +107,8 @@ class StreamedWorkload:
                 hint="look at window, thin_ratio and the generator's duration_s",
             )
         self.notes["requests"] = rows
+        if first_s > max(LATE_S, LATE_SPANS * (last_s - first_s)):
+            self.notes["first_arrival_s"] = first_s
 
 
 def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) -> RequestStream:
@@ -113,6 +123,5 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         frames=lambda: map(conform, generator.frames(seed)),
         requests=generator.requests if generator.duration_s is None else None,
         period_s=None if generator.requests else generator.duration_s,
-        endless=generator.requests is None and generator.duration_s is None,
         notes={},
     )

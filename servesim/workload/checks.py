@@ -21,14 +21,17 @@ ZeroOutput = Literal["error", "drop", "keep_as_one"]
 its output as one token, since a request that reaches the engine emits at least one."""
 
 
-def require_columns(required: Iterable[str], found: Iterable[str], where: str | Path) -> None:
-    """Raise unless every name of *required* is in *found*."""
-    found = list(found)
+def require_columns(
+    required: Iterable[str], found: Iterable[str], where: str | Path, *, hint: str | None = None
+) -> None:
+    """Raise unless every name of *required* is in *found*; *hint* stands where no name is near."""
+    required, found = list(required), list(found)
     for name in required:
         if name not in found:
             raise TraceError(
-                f"{where}: missing column {name!r} (got {', '.join(map(repr, found))}). expected it",
-                hint=nearest(name, found),
+                f"{where}: missing column {name!r} (got {', '.join(map(repr, found))}). "
+                f"expected {', '.join(map(repr, required))}",
+                hint=hint or nearest(name, found),
             )
 
 
@@ -45,10 +48,11 @@ def check_tokens(frame: pl.DataFrame, column: str, where: str | Path, *, least: 
     """Raise unless *column* holds whole numbers from *least* to what 32 bits hold."""
     check_numbers(frame, column, where)
     values = frame[column]
-    wrong = (values < least) | (values > TOKENS_MAX)
+    wrong = values < least
     if not values.dtype.is_integer():
         wrong |= values != values.floor()
     _raise_first(frame, column, wrong, where, f"a whole number of tokens >= {least}")
+    _raise_first(frame, column, values > TOKENS_MAX, where, f"at most {TOKENS_MAX} tokens")
 
 
 def settle_zero_output(

@@ -21,7 +21,6 @@ def merge(parts: Sequence[RequestStream]) -> RequestStream:
         frames=lambda: _merged([part.frames() for part in parts]),
         requests=None if None in counts else sum(count for count in counts if count is not None),
         period_s=None if None in periods else max(period for period in periods if period is not None),
-        endless=any(part.endless for part in parts),
         notes={
             f"sources.{index}.{name}": value
             for index, part in enumerate(parts)

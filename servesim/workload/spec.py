@@ -104,10 +104,11 @@ class TransformSpec(BaseModel):
     )
     rate_scale: float = Field(
         default=1.0,
-        gt=0,
+        ge=1e-6,  # beyond these bounds times are too long, or gaps too short, for the clock to resolve
+        le=1e6,
         allow_inf_nan=False,
-        description="Factor of the request rate: every arrival time is divided by it, so that bursts "
-        "keep their shape.",
+        description="Factor of the request rate, 1e-6 to 1e6: every arrival time is divided by it, so that "
+        "bursts keep their shape.",
     )
     model_map: dict[str, str] | None = Field(
         default=None,

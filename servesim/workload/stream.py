@@ -21,8 +21,6 @@ class RequestStream:
     period_s
         Length of the observed time, from 0 to the end of a window or of a generator's duration; None where
         only the arrivals themselves are known.
-    endless
-        Whether nothing ends it.
     notes
         Counts worth telling the user.
     """
@@ -30,5 +28,4 @@ class RequestStream:
     frames: Callable[[], Iterator[pl.DataFrame]]
     requests: int | None
     period_s: float | None = None
-    endless: bool = False
     notes: dict[str, int | float | str] = field(default_factory=dict)

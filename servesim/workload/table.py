@@ -7,7 +7,13 @@ from typing import Literal
 import polars as pl
 
 from servesim.errors import TraceError, nearest
-from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.checks import (
+    ZeroOutput,
+    check_numbers,
+    check_tokens,
+    require_columns,
+    settle_zero_output,
+)
 from servesim.workload.files import (
     as_numbers,
     check_is_data,
@@ -25,6 +31,7 @@ TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
 
 _TICKS_PER_S = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+_COLUMNS_HINT = "columns: {arrival_s: NAME, ...} says what the file calls them"
 _TEXTS = ("model", "tenant", "session", "slo_class")
 
 
@@ -100,11 +107,13 @@ class TableReader:
                     hint=nearest(name, SCHEMA),
                 )
         names = {name: mapped.get(name, name) for name in SCHEMA}
-        return {
+        names = {
             name: file_name
             for name, file_name in names.items()
             if name in _REQUIRED or name in mapped or file_name in found
         }
+        require_columns(names.values(), found, self.path, hint=_COLUMNS_HINT)
+        return names
 
     def _frame(self, names: dict[str, str]) -> pl.DataFrame:
         """Return the file's columns, numbers as numbers."""

@@ -50,7 +50,6 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
         if spec.max_requests is None or requests is None
         else min(requests, spec.max_requests),
         period_s=None if period_s is None else period_s * spec.repeat / spec.rate_scale,
-        endless=origin.endless and window is None and spec.max_requests is None,
         notes=origin.notes,
     )
 

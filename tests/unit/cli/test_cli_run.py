@@ -10,8 +10,10 @@ import sys
 import time
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
+from servesim import RunResult
 from servesim.errors import InvariantError, PluginError, ServesimError
 from servesim.scenario import load_scenario, scenario_hash
 
@@ -145,15 +147,15 @@ def test_ctrl_c_before_the_run_is_130(servesim_main, scenario, instead_of_simula
     assert (code, out) == (130, "") and "Traceback" not in err
 
 
-def test_a_real_ctrl_c_saves_partial_results(root, scenario, tmp_path):
-    """SIGINT in the middle of a long run: exit code 130, a result that says it is partial."""
+def test_a_real_ctrl_c_saves_partial_results(root, tmp_path):
+    """SIGINT in the middle of a long run: exit code 130, and a whole result that says it is partial."""
     out = tmp_path / "out"
-    arguments = ["--set", "workload.generator.requests=100000000", "--out", str(out), "--json", "--quiet"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "servesim", "run", str(scenario), *arguments],
+        [sys.executable, "-m", "servesim", "run", "scenarios/poisson_64x.yaml", "--out", str(out), "--json",
+         "--set", "workload.generator.requests=100000000", "--set", "workload.generator.rate_per_s=800"],
         cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:  # rows go to disk, beside the result, while the run goes on
         if any(path.stat().st_size > 1000 for path in tmp_path.rglob("*.parquet")):
             break
@@ -161,9 +163,29 @@ def test_a_real_ctrl_c_saves_partial_results(root, scenario, tmp_path):
     process.send_signal(signal.SIGINT)
     text, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    data = json.loads(text)
-    assert data["interrupted"] is True and 0 < data["requests_completed"] < 100_000_000
-    assert json.loads((out / "summary.json").read_text())["interrupted"] is True
+    first, last = errors.splitlines()
+    assert first.startswith("scenario ") and last == f"interrupted: partial results are in {out}"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert_partial(RunResult.load(out), json.loads(text))
+
+
+def assert_partial(result, printed):
+    """Assert that *result* is of a run stopped midway, conserves requests and tokens, and was printed."""
+    summary, requests = result.summary, result.requests
+    assert summary["interrupted"] is True and result.interrupted
+    assert {key: printed[key] for key in summary} == summary
+    assert summary["requests_completed"] > 0 and summary["requests_unfinished"] > 0
+    assert requests.height == summary["requests_arrived"] < 100_000_000
+    states = dict(requests["state"].cast(pl.String).value_counts().iter_rows())
+    assert states["completed"] == summary["requests_completed"]
+    assert states["unfinished"] == summary["requests_unfinished"]
+    for column in ("arrival_s", "scheduled_s", "first_token_s", "finished_s"):
+        assert requests[column].max() <= summary["duration_s"]
+    # Tokens in the requests' rows are those of the segments' steps, up to the moment of the interruption.
+    decoded = result.segments.select(pl.col("steps").cast(pl.Int64) * pl.col("sequences")).sum().item()
+    resumed = result.events.filter(pl.col("kind") == "resumed").height
+    firsts = requests["first_token_s"].drop_nulls().len()
+    assert requests["output_tokens"].sum() == decoded + firsts + resumed
 
 
 def test_a_closed_pipe_is_no_error(root):

@@ -59,6 +59,25 @@ def test_a_wakeup_during_the_present_comes_in_its_order(clock):
     assert calls == ["replica 0", "arrival", "replica 1", "replica 2"]
 
 
+def test_a_callback_may_do_both(clock):
+    """Schedule something that comes before its own place, and ask to be called back later."""
+    calls = []
+    following = iter([2.0, None])
+
+    def both():
+        calls.append(("replica 3", clock.now))
+        clock.wake(Wakeup(lambda: calls.append(("control", clock.now))), clock.now, CONTROL)
+        return next(following)
+
+    clock.wake(Wakeup(both), 1.0, STEP_END + 3)
+    clock.wake(Wakeup(lambda: calls.append(("replica 4", clock.now))), 1.0, STEP_END + 4)
+    assert clock.run_until_stopped() is False
+    assert calls == [
+        *(("replica 3", 1.0), ("control", 1.0), ("replica 4", 1.0)),
+        *(("replica 3", 2.0), ("control", 2.0)),
+    ]
+
+
 def test_a_callback_says_when_it_is_called_next(clock):
     """At the times that it returns, until it returns None; with the same priority."""
     calls = []

@@ -206,6 +206,42 @@ def test_the_other_examples_load(root, name):
             "slo: {classes: {a: {ttft_s: 0}}}\npolicies:",
             "s.yaml:13:29: slo.classes.a.ttft_s: too small",
         ),
+        (
+            "rate_per_s: 2",
+            'rate_per_s: "2"',
+            "s.yaml:5:17: workload.generator.rate_per_s: not a number (got '2'). expected a number.",
+        ),
+        (
+            "requests: 10",
+            "requests: true",
+            "s.yaml:6:15: workload.generator.requests: not a whole number (got True).",
+        ),
+        (
+            "sigma: 0.5",
+            'sigma: "0.5"',
+            "s.yaml:8:63: workload.generator.output_tokens.sigma: not a number (got '0.5').",
+        ),
+        (
+            "{distribution: constant, value: 100}",
+            '{distribution: mixture, components: [{weight: "1", '
+            "tokens: {distribution: constant, value: 1}}]}",
+            "s.yaml:7:66: workload.generator.prompt_tokens.components.0.weight: not a number (got '1').",
+        ),
+        (
+            "workload:\n",
+            'workload:\n  rate_scale: "2"\n',
+            "s.yaml:3:15: workload.rate_scale: not a number (got '2'). expected a number.",
+        ),
+        (
+            "workload:\n",
+            "workload:\n  max_requests: true\n",
+            "s.yaml:3:17: workload.max_requests: not a whole number (got True).",
+        ),
+        (
+            "- {name: main, ",
+            '- {name: main, latency: {name: constant, step_s: "0.1"}, ',
+            "s.yaml:11:54: cluster.pools.0.latency.step_s: not a number (got '0.1'). expected a number.",
+        ),
         ("policies:", "seed: -1\npolicies:", "s.yaml:13:7: seed: too small (got -1). expected at least 0."),
         (
             "workload:\n",

@@ -1,0 +1,222 @@
+"""From a scenario to a result: what is refused before the run, and what the result says it rests on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import servesim
+from servesim import RunResult, Scenario
+from servesim.errors import ScenarioError, ServesimError
+from servesim.latency.linear import Linear
+from servesim.policies.predictors import Noisy
+from servesim.policies.routers import LeastRequests
+from servesim.policies.schedulers import ShortestJobFirst
+from servesim.scenario import RunSpec
+
+LENGTH = {"distribution": "constant", "value": 4}
+
+
+def scenario(**policies):
+    """Return a scenario of three requests."""
+    generator = {"name": "constant", "rate_per_s": 2.0, "requests": 3}
+    return Scenario.model_validate(
+        {
+            "workload": {"generator": {**generator, "prompt_tokens": LENGTH, "output_tokens": LENGTH}},
+            "cluster": {
+                "pools": [
+                    {
+                        "name": name,
+                        "model": "llama-3.1-8b",
+                        "gpu": "h100-sxm",
+                        "latency": {"name": "constant", "step_s": 0.125},
+                    }
+                    for name in ("left", "right")
+                ]
+            },
+            "policies": policies,
+        }
+    )
+
+
+class Fixed:
+    """Send every request to one replica.
+
+    Parameters
+    ----------
+    position
+        Which.
+    helper
+        Anything.
+    """
+
+    def __init__(self, *, position=0, helper=None):
+        self.position = position
+        self.helper = helper
+
+    def reset(self, context):
+        """Keep no state."""
+
+    def route(self, request, replicas):
+        """Return it."""
+        return self.position
+
+
+def test_the_numbers_of_a_small_run():
+    """Arrivals at 0, 0.5, 1; four steps of 0.125 s each; the replicas take turns."""
+    result = servesim.run(scenario())
+    assert result.requests["replica"].to_list() == [0, 1, 0]
+    assert result.requests["finished_s"].to_list() == [0.5, 1.0, 1.5]
+    assert result.summary["duration_s"] == 1.5
+
+
+def test_provenance_tells_components_as_the_scenario_does():
+    """Name and every parameter, defaults written out, nested components included."""
+    result = servesim.run(scenario(scheduler={"name": "sjf", "predictor": {"name": "noisy", "sigma": 0.25}}))
+    assert result.provenance["policies"] == {
+        "router": {"name": "round_robin"},
+        "scheduler": {"name": "sjf", "predictor": {"name": "noisy", "sigma": 0.25}},
+    }
+    assert result.provenance["oracle_policies"] == ["scheduler"]
+    assert [pool["latency_model"] for pool in result.provenance["pools"]] == [
+        {"name": "constant", "step_s": 0.125}
+    ] * 2
+
+
+def test_provenance_tells_objects_by_class_and_parameters():
+    """What was passed in stands instead of the scenario's, its parameters by repr, nested ones too."""
+    result = servesim.run(
+        scenario(),
+        router=LeastRequests(),
+        scheduler=ShortestJobFirst(predictor=Noisy(sigma=0.5)),
+        latency=Linear(base_s=0.25),
+    )
+    assert result.provenance["policies"] == {
+        "router": {"class": "servesim.policies.routers.LeastRequests", "parameters": {}},
+        "scheduler": {
+            "class": "servesim.policies.schedulers.ShortestJobFirst",
+            "parameters": {
+                "predictor": {
+                    "class": "servesim.policies.predictors.Noisy",
+                    "parameters": {"sigma": "0.5"},
+                }
+            },
+        },
+    }
+    for pool in result.provenance["pools"]:
+        assert pool["latency_model"]["class"] == "servesim.latency.linear.Linear"
+        assert pool["latency_model"]["parameters"]["base_s"] == "0.25"
+    # It decides, too: four steps of 0.25 s.
+    assert result.requests["e2e_s"].to_list() == [1.0, 1.0, 1.0]
+
+
+def test_provenance_is_the_same_on_every_run():
+    """No address of an object gets into it."""
+    first, second = (
+        servesim.run(scenario(), router=Fixed(position=1, helper=[lambda: None])).provenance for _ in range(2)
+    )
+    assert first == second
+    parameters = first["policies"]["router"]["parameters"]
+    assert parameters["position"] == "1" and "lambda" in parameters["helper"]
+    assert "0x" not in json.dumps(first)
+
+
+def test_what_cannot_be_saved_is_refused_before_the_run(tmp_path: Path):
+    """A parameter that YAML cannot hold would lose the run's numbers at its end; without out it may be."""
+    unwritable = scenario(scheduler={"name": "sjf", "predictor": Noisy(sigma=0.5)})
+    assert servesim.run(unwritable).summary["requests_completed"] == 3
+
+    class Never(Fixed):
+        def route(self, request, replicas):
+            raise AssertionError("the run has begun")
+
+    with pytest.raises(ScenarioError, match="cannot be written"):
+        servesim.run(unwritable, router=Never(), out=tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(ServesimError, match="a result cannot be saved here"):
+        servesim.run(scenario(), router=Never(), out=tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path):
+    """The older result stays as it was, and no temporary directory is left."""
+    servesim.run(scenario(), out=tmp_path / "out")
+    before = RunResult.load(tmp_path / "out").fingerprint()
+
+    class Late(Fixed):
+        def route(self, request, replicas):
+            if request.request_id == 2:
+                raise ZeroDivisionError("a bug of the plugin")
+            return 0
+
+    with pytest.raises(ZeroDivisionError):
+        servesim.run(scenario(), router=Late(), out=tmp_path / "out")
+    assert RunResult.load(tmp_path / "out").fingerprint() == before
+    gc.collect()  # the rows on disk live as long as the frames of the error's traceback
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_overrides_need_a_file():
+    """With a Scenario they would be ignored; the error says how to get one that has them."""
+    with pytest.raises(
+        ScenarioError, match=r"only a file takes them \(got 'seed=1' with a Scenario\)"
+    ) as caught:
+        servesim.run(scenario(), overrides=["seed=1"])
+    assert "load_scenario" in caught.value.hint
+
+
+def test_progress_is_told(root):
+    """Arrived, expected and the simulated time, from the start to the end."""
+    told = []
+    plain = servesim.load_scenario(
+        root / "scenarios" / "quickstart.yaml", overrides=["workload.max_requests=500"]
+    )
+    servesim.simulate(plain, progress=lambda *state: told.append(state))
+    arrived, expected, now = zip(*told, strict=True)
+    assert set(expected) == {500}
+    assert list(arrived) == sorted(arrived) and list(now) == sorted(now)
+    assert (arrived[0], now[0]) == (0, 0.0) and arrived[-1] > 400
+
+
+def test_ctrl_c_ends_the_run_and_keeps_it(root, tmp_path: Path):
+    """The first one ends the run early; afterwards Ctrl-C means what it meant before."""
+    before = signal.getsignal(signal.SIGINT)
+    plain = servesim.load_scenario(root / "scenarios" / "quickstart.yaml")
+
+    def press(arrived, expected, now):
+        if arrived > 500:
+            signal.raise_signal(signal.SIGINT)
+
+    result = servesim.simulate(plain, out=tmp_path / "out", progress=press)
+    assert result.interrupted and 500 < result.summary["requests_arrived"] < 2000
+    assert RunResult.load(tmp_path / "out").fingerprint() == result.fingerprint()
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_in_a_thread_leaves_signals_alone():
+    """Only the main thread may handle them; the result is the same."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(servesim.run, scenario()).result()
+    assert result.fingerprint() == servesim.run(scenario()).fingerprint()
+
+
+@pytest.mark.parametrize(("horizon_s", "end_s", "finished"), [(None, 1.0, 1), (0.75, 0.75, 1), (9.0, 9.0, 3)])
+def test_a_run_that_does_not_drain(horizon_s, end_s, finished):
+    """It ends at the horizon, or else with the last arrival; what is not finished then is counted so.
+
+    Arrivals at 0, 0.5 and 1, half a second each: at 1.0 the second request's last step has not been booked
+    yet, for arrivals come before ends of steps.
+    """
+    run = {"drain": False, "horizon_s": horizon_s}
+    summary = servesim.run(scenario().model_copy(update={"run": RunSpec.model_validate(run)})).summary
+    assert summary["duration_s"] == end_s
+    assert summary["requests_completed"] == finished
+    assert summary["requests_unfinished"] == summary["requests_arrived"] - finished
