@@ -110,7 +110,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         prefill_only_steps=settings.prefill_only_steps,
         leap=settings.leap,
     )
-    if latency is None:
+    if latency is None:  # noqa: SIM108
         latency = LATENCY_MODELS.build(spec.latency.name, spec.latency.parameters)
     else:
         latency = deepcopy(latency)

@@ -348,7 +348,7 @@ class Replica:
             start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
-        if not self.leap:
+        if steps > 1 and not self.leap:
             steps = 1
         elif steps > 1:
             if sequences:
