@@ -90,7 +90,7 @@ def run_case(case: Case) -> tuple[float, float, dict[str, int]]:
         summary = json.loads(text)
         counts = {
             "requests_completed": summary["requests_completed"],
-            "engine_steps": sum(replica["steps"] for replica in summary["replicas"]),
+            "engine_steps": summary["engine_steps"],
         }
         walls.append(wall_s)
         memories.append(memory_mib)

@@ -64,7 +64,7 @@ class Registry:
         Raises
         ------
         PluginError
-            If the name is unknown, has two providers, or its module fails to import.
+            If the name is unknown or has two providers, or if what it stands for fails to import or is no class.
         """
         targets = [self.builtin[name]] if name in self.builtin else []
         targets += [target for point, target in _entry_points(self.group) if point == name]
@@ -79,15 +79,36 @@ class Registry:
             )
         module, _, attribute = targets[0].partition(":")
         try:
-            return typing.cast("type[Any]", getattr(importlib.import_module(module), attribute))
+            found = getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise PluginError(
                 f"{self.kind} {name!r} ({targets[0]}) failed to import: {type(error).__name__}: {error}"
             ) from error
+        if not inspect.isclass(found):
+            got = type(found).__name__
+            raise PluginError(
+                f"{self.kind} {name!r} ({targets[0]}) is not a class (got a {got}). expected one"
+            )
+        return found
 
     def parameters(self, name: str) -> type[BaseModel]:
-        """Return the pydantic model of the parameters that *name* takes beside its name."""
-        return parameters_model(self.resolve(name), self._models)
+        """Return the pydantic model of the parameters that *name* takes beside its name.
+
+        Raises
+        ------
+        PluginError
+            If the name cannot be resolved, or the constructor behind it does not tell what it takes.
+        """
+        cls = self.resolve(name)
+        try:
+            return parameters_model(cls, self._models)
+        except PluginError:
+            raise
+        except Exception as error:  # type hints are code of the plugin's: anything can be wrong with them
+            raise PluginError(
+                f"{self.kind} {name!r}: the constructor of {cls.__qualname__} cannot be read: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def build(
         self, name: str, parameters: Mapping[str, Any], *, context: Mapping[str, Any] | None = None

@@ -165,8 +165,8 @@ def simulate(
 def _interrupting(cluster: Cluster) -> Iterator[None]:
     """Turn the first Ctrl-C into an early end of the run; a second one is Python's usual KeyboardInterrupt.
 
-    The block includes what is done with a run that has ended: summarising and saving take seconds for millions
-    of requests, and a Ctrl-C that comes too late to shorten the run must not cost its result.
+    The block includes what is done with a run that has ended: summarising and saving take seconds for
+    millions of requests, and a Ctrl-C that comes too late to shorten the run must not cost its result.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -233,12 +233,13 @@ def _provenance(
     }
 
 
-def _model_files(scenario: Scenario) -> Iterator[tuple[str, Path]]:
-    """Yield the key and the path of every model description that is not the catalog's."""
+def _model_files(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], Path]]:
+    """Yield the place in the scenario and the path of every model description that is not the catalog's."""
     for index, pool in enumerate(scenario.cluster.pools):
         if pool.model not in model_names():
             path = Path(pool.model)
-            yield f"cluster.pools.{index}.model", path / "config.json" if path.is_dir() else path
+            place = ("cluster", "pools", index, "model")
+            yield place, path / "config.json" if path.is_dir() else path
 
 
 def _catalog_version() -> str:

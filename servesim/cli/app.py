@@ -54,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _print_version(wanted: bool) -> None:
     if wanted:
         from servesim._version import __version__
+        from servesim.cli.output import write
 
-        typer.echo(f"servesim {__version__}")
+        write(f"servesim {__version__}\n")
         raise typer.Exit
 
 
@@ -108,20 +109,20 @@ def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
 def schema() -> int:
     """Print the JSON Schema of scenario files.
 
-    Editors check and complete scenarios with it.
+    Editors check and complete scenarios with it. Plugins that cannot be used are left out, and named on
+    stderr.
     """
-    from servesim.cli.output import write_json
-    from servesim.scenario.json_schema import scenario_json_schema
+    from servesim.cli.plugins import print_schema
 
-    write_json(scenario_json_schema())
-    return 0
+    return print_schema()
 
 
 @app.command()
 def plugins(as_json: AsJson = False) -> int:
     """List what scenarios can name.
 
-    Every kind of plugin, each with what it does and its parameters with their defaults.
+    Every kind of plugin, and the length distributions, each with what it does and its parameters with their
+    defaults.
     """
     from servesim.cli.plugins import list_plugins
 

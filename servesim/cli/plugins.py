@@ -1,16 +1,20 @@
-"""``servesim plugins``: what can be named in a scenario."""
+"""``servesim plugins`` and ``servesim schema``: what can be written in a scenario."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from servesim.cli.exits import OK
 from servesim.cli.output import write, write_json
 
+if TYPE_CHECKING:
+    from servesim.scenario.plugins import PluginInfo
+
 
 def list_plugins(*, as_json: bool) -> int:
-    """Print every plugin with what it does and takes; one that does not import is listed with its error."""
+    """Print every plugin with what it does and takes; one that cannot be used is listed with its error."""
     listing = _listing()
     if as_json:
         write_json(listing)
@@ -20,16 +24,27 @@ def list_plugins(*, as_json: bool) -> int:
         lines.append(f"{kind}s")
         width = max(len(entry["name"]) for entry in entries)
         for entry in entries:
-            lines.append(f"  {entry['name']:{width}}  {entry.get('error') or entry['summary']}")
+            lines.append(f"  {entry['name']:{width}}  {_told(entry)}")
             lines += [f"  {'':{width}}    {_signature(item)}" for item in entry.get("parameters", [])]
         lines.append("")
     write("\n".join(lines))
     return OK
 
 
+def print_schema() -> int:
+    """Print the JSON Schema of scenarios, and on stderr which plugins are not in it, and why."""
+    from servesim.scenario.json_schema import scenario_json_schema
+    from servesim.scenario.plugins import usable_plugins
+
+    write_json(scenario_json_schema())
+    for error in usable_plugins()[1]:
+        print(f"warning: left out: {error}", file=sys.stderr)
+    return OK
+
+
 def _listing() -> dict[str, list[dict[str, Any]]]:
     from servesim.errors import PluginError
-    from servesim.scenario.plugins import plugin_info
+    from servesim.scenario.plugins import length_distributions, plugin_info
     from servesim.scenario.slots import REGISTRIES
 
     listing: dict[str, list[dict[str, Any]]] = {}
@@ -37,22 +52,22 @@ def _listing() -> dict[str, list[dict[str, Any]]]:
         entries = listing.setdefault(registry.kind, [])
         for name in registry.names():
             try:
-                info = plugin_info(registry, name)
+                entries.append(_entry(plugin_info(registry, name)))
             except PluginError as error:
                 entries.append({"name": name, "error": str(error)})
-                continue
-            parameters = [
-                {
-                    "name": item.name,
-                    "type": item.type,
-                    "required": item.required,
-                    "default": item.default,
-                    "description": item.description,
-                }
-                for item in info.parameters
-            ]
-            entries.append({"name": name, "summary": info.summary, "parameters": parameters})
+    for info in length_distributions():
+        listing.setdefault(info.kind, []).append(_entry(info))
     return listing
+
+
+def _entry(info: PluginInfo) -> dict[str, Any]:
+    keys = ("name", "type", "required", "default", "description")
+    parameters = [{key: getattr(item, key) for key in keys} for item in info.parameters]
+    return {"name": info.name, "summary": info.summary, "parameters": parameters}
+
+
+def _told(entry: dict[str, Any]) -> str:
+    return f"error: {entry['error']}" if "error" in entry else str(entry["summary"])
 
 
 def _signature(parameter: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ def run_scenario(
     from servesim.results.saving import check_destination
     from servesim.scenario import load_scenario, scenario_hash
 
-    scenario = load_scenario(file, overrides=overrides)
+    scenario = load_scenario(file, overrides=overrides, with_files=True)
     if out is not None:
         check_destination(out)
     if not quiet:
@@ -44,7 +44,10 @@ def run_scenario(
     else:
         from servesim.cli.summary import summary_text
 
-        write(summary_text(scenario.name, result.summary, result.host, saved=out))
+        page = summary_text(
+            scenario.name, result.summary, result.host, provenance=result.provenance, saved=out
+        )
+        write(page)
     if not result.interrupted:
         return OK
     kept = f"partial results are in {out}" if out is not None else "partial results are above"

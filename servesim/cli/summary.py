@@ -22,7 +22,12 @@ _WIDTH = 1000
 
 
 def summary_text(
-    name: str, summary: Mapping[str, Any], host: Mapping[str, Any], *, saved: Path | None = None
+    name: str,
+    summary: Mapping[str, Any],
+    host: Mapping[str, Any],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    saved: Path | None = None,
 ) -> str:
     """Return the page that ``servesim run`` prints.
 
@@ -34,6 +39,8 @@ def summary_text(
         ``RunResult.summary``.
     host
         ``RunResult.host``: facts about this execution.
+    provenance
+        ``RunResult.provenance``; None leaves out the notes that need it.
     saved
         Where the result was saved, or None.
     """
@@ -47,7 +54,8 @@ def summary_text(
     for title, key in (("class", "slo_classes"), ("model", "models"), ("tenant", "tenants")):
         if summary.get(key):
             parts += ["", _groups(title, summary[key])]
-    parts += ["", *_notes(summary)] if _notes(summary) else []
+    notes = _notes(summary, provenance or {})
+    parts += ["", *notes] if notes else []
     parts += [f"saved in {escape(str(saved))}"] if saved is not None else []
     return _rendered(parts)
 
@@ -151,12 +159,14 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _notes(summary: Mapping[str, Any]) -> list[str]:
+def _notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
     """Return what a reader should know before trusting the numbers."""
-    counted = [f"{key} {_counted(value)}" for key, value in (summary.get("workload") or {}).items() if value]
-    notes = [f"note: workload: {', '.join(counted)}"] if counted else []
+    notes = [*_workload_notes(summary.get("workload") or {}), *_oracle_notes(provenance)]
+    if summary.get("requests_completed") and summary.get("requests_measured") == 0:
+        notes.append("warning: nothing was measured: every completed request arrived before run.warm_up_s")
     for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
-        notes.append(f"warning: {count_text(count)} requests rejected: {reason}")
+        limit = _context_limits(provenance) if reason == "prompt_too_long" else ""
+        notes.append(f"warning: {count_text(count)} requests rejected: {reason}{limit}")
     if summary.get("requests_cut"):
         notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
     if summary.get("backlog_growing"):
@@ -167,6 +177,36 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("interrupted"):
         notes.append("warning: interrupted: partial results")
     return [escape(note) for note in notes]
+
+
+def _workload_notes(counts: Mapping[str, Any]) -> list[str]:
+    counted = [
+        f"{key} {_counted(value)}" for key, value in counts.items() if value and key != "first_arrival_s"
+    ]
+    notes = [f"note: workload: {', '.join(counted)}"] if counted else []
+    if (first_s := counts.get("first_arrival_s")) is not None:
+        notes.append(
+            f"warning: the first request arrives at {seconds_text(first_s)}, long after time 0: the cluster "
+            "idles until then, at its full cost, and the duration counts from 0"
+        )
+    return notes
+
+
+def _oracle_notes(provenance: Mapping[str, Any]) -> list[str]:
+    notes = []
+    for place in provenance.get("oracle_policies", []):
+        policy = provenance["policies"][place]
+        name = policy.get("name") or policy["class"]  # an object that was passed has no name
+        notes.append(f"note: oracle: {place} {name} sees true output lengths")
+    return notes
+
+
+def _context_limits(provenance: Mapping[str, Any]) -> str:
+    """Return what sequences were limited to, for the end of a line; nothing if that is not known."""
+    limits = {pool["pool"]: count_text(pool["context_limit_tokens"]) for pool in provenance.get("pools", [])}
+    if len(set(limits.values())) > 1:
+        return f"; the context limit in tokens is {', '.join(f'{pool} {n}' for pool, n in limits.items())}"
+    return f"; the context limit is {next(iter(limits.values()))} tokens" if limits else ""
 
 
 def _counted(value: Any) -> str:

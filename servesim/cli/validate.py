@@ -17,18 +17,9 @@ def validate_scenario(file: Path, overrides: Sequence[str]) -> int:
     ScenarioError
         If anything is wrong.
     """
-    from servesim.errors import ScenarioError
     from servesim.scenario import load_scenario, scenario_hash
-    from servesim.scenario.files import input_files
 
-    scenario = load_scenario(file, overrides=overrides)
-    missing = [
-        f"{file}: {key}: no such file (got {str(path)!r}). expected a file that exists."
-        for key, path in input_files(scenario)
-        if not path.is_file()
-    ]
-    if missing:
-        raise ScenarioError("\n".join(missing), hint="relative paths start from the scenario's folder")
+    scenario = load_scenario(file, overrides=overrides, with_files=True)
     replicas = sum(pool.replicas for pool in scenario.cluster.pools)
     gpus = sum(pool.replicas * pool.tensor_parallel for pool in scenario.cluster.pools)
     write(f"{file}: ok, {replicas} replicas on {gpus} GPUs, scenario {scenario_hash(scenario)}\n")

@@ -17,7 +17,6 @@ from servesim.policies import ROUTERS, SCHEDULERS
 from servesim.policies.api import Router, Scheduler
 from servesim.scenario import PoolSpec, Scenario
 
-
 ROUTER_METHODS = ("reset", "route")
 SCHEDULER_METHODS = ("reset", "key")
 LATENCY_METHODS = ("reset", "price")
@@ -41,7 +40,6 @@ class Plugins:
 
     router: Router
     scheduler: Scheduler
-    latency: LatencyModel | None = None
 
 
 def build_plugins(
@@ -49,7 +47,6 @@ def build_plugins(
     *,
     router: Router | None = None,
     scheduler: Scheduler | None = None,
-    latency: LatencyModel | None = None,
 ) -> Plugins:
     """Return the policies of *scenario*; an object given here replaces the one that it names.
 
@@ -62,15 +59,16 @@ def build_plugins(
     _check_given("scheduler", scheduler, SCHEDULER_METHODS, key="policies.scheduler")
     policies = scenario.policies
     return Plugins(
-        router=ROUTERS.build(policies.router.name, policies.router.parameters)
-        if router is None
-        else deepcopy(router),
+        router=(
+            ROUTERS.build(policies.router.name, policies.router.parameters)
+            if router is None
+            else deepcopy(router)
+        ),
         scheduler=(
             SCHEDULERS.build(policies.scheduler.name, policies.scheduler.parameters)
             if scheduler is None
             else deepcopy(scheduler)
         ),
-        latency=latency,
     )
 
 
@@ -128,7 +126,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
 
 
 def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:
-    """Refuse an object from the caller that is none of its kind: the run would fail late, and less clearly."""
+    """Refuse an object from the caller that is none of its kind: the run would fail late and unclearly."""
     wanted = f"an object with the methods {' and '.join(methods)}"
     if isinstance(given, str):
         raise PluginError(

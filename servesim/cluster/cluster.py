@@ -125,14 +125,14 @@ class Cluster:
             else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
         )
         sampler.flush()
-        return self._close(end_s, arrivals.arrived)
+        return self._close(end_s, arrivals.arrived, interrupted=self._interrupted and stopped)
 
     def interrupt(self) -> None:
         """End the run at the present simulated time, keeping what has happened. Safe in a signal handler."""
         self._interrupted = True
         self.system.clock.stop()
 
-    def _close(self, end_s: float, arrived: int) -> ClusterAccount:
+    def _close(self, end_s: float, arrived: int, *, interrupted: bool) -> ClusterAccount:
         for replica in self.replicas:
             replica.close(end_s)
         return ClusterAccount(
@@ -141,6 +141,6 @@ class Cluster:
             system_area_s=sum(
                 replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas
             ),
-            interrupted=self._interrupted,
+            interrupted=interrupted,
             replicas=[replica.account for replica in self.replicas],
         )

@@ -3,8 +3,9 @@
 Conservation of requests, tokens and KV blocks; Little's law in its exact form, the integral of the number of
 requests in a place equals the sum of the times they spend there (J. D. C. Little, "A proof for the queuing
 formula L = lambda W", Operations Research 9(3), 1961, and its finite-horizon accounting identity);
-utilisation; causality. Every rule holds for every run, interrupted ones too, so a finding is always a bug in
-servesim or in a plugin.
+utilisation; causality. The integrals are what the replicas counted as requests came and went; the sums are
+made of the arrivals, outcomes and events in the rows. Every rule holds for every run, interrupted ones too,
+so a finding is always a bug in servesim or in a plugin.
 """
 
 from __future__ import annotations
@@ -88,6 +89,12 @@ def _rows(account: ClusterAccount, totals: RunTotals) -> Iterator[Finding]:
 
 
 def _cluster(account: ClusterAccount, totals: RunTotals, sojourns: Sojourns) -> Iterator[Finding]:
+    """Check the requests of the cluster, and Little's law over all of them.
+
+    The integral is the sum of the replicas' own. The sojourns, from arrival to finish or the end of the run,
+    are those of every accepted request in the rows: of one that reached no replica too, which the rules of
+    the replicas do not see.
+    """
     sums = totals.sums
     left = sum(sums[name].total() for name in ("completed", "rejected", "unfinished"))
     yield from _equal(
@@ -165,6 +172,7 @@ def _times(replica: ReplicaAccount, end_s: float, totals: RunTotals, sojourns: S
     ):
         rule = f"integral of the requests in the {place} = sum of the times they spend there"
         yield from _close(rule, where, got, area_s, slack_s=_rounding_s(end_s, visits))
+    yield from _equal("steps of its segments = counted", where, totals.sums["steps"][index], replica.steps)
     slack_s = _rounding_s(end_s, totals.sums["segments"][index])
     yield from _close(
         "segments take its busy time", where, totals.sums["busy_s"][index], replica.busy_s, slack_s=slack_s

@@ -71,8 +71,12 @@ def group_statistics(requests: pl.LazyFrame, tag: str, warm_up_s: float) -> dict
     return groups
 
 
-def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float) -> dict[str, Any]:
+def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float, end_s: float) -> dict[str, Any]:
     """Return how many requests met their latency targets.
+
+    A request that was unfinished at the end of the run is left out, unless it has missed a target by then
+    whatever becomes of it: it cannot be told whether it would have met them, and to count it as missed would
+    make the numbers depend on where a run was cut. A rejected request has missed its targets.
 
     Parameters
     ----------
@@ -82,20 +86,27 @@ def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float) ->
         Targets of all requests, and those of classes of their own.
     warm_up_s
         Requests that arrived before it are left out.
+    end_s
+        When the run ended.
 
     Returns
     -------
     dict
-        ``requests`` that have a target, how many ``met`` all of theirs, and ``classes``: for every class that
-        occurs or has targets of its own, its requests and latencies, targets, and ``slo_met_ratio``.
+        ``requests`` that have a target and are not left out, how many ``met`` all of theirs, and ``classes``:
+        for every class that occurs or has targets of its own, its requests (all of them) and latencies,
+        targets, and ``slo_met_ratio``.
     """
     slo_class = pl.col("slo_class")
     own = [(slo_class.eq_missing(pl.lit(name)), targets) for name, targets in slo.classes.items()]
     others = pl.all_horizontal(pl.lit(True), *(~in_class for in_class, _ in own))
     groups = [(mine, targets) for mine, targets in [*own, (others, slo)] if _limits(targets)]
     within = pl.any_horizontal(mine & _within(targets) for mine, targets in groups)
+    decided = pl.any_horizontal(
+        mine & ((pl.col("state") != "unfinished") | _missed_already(targets, end_s))
+        for mine, targets in groups
+    )
     counts = (
-        requests.filter(pl.col("arrival_s") >= warm_up_s, pl.any_horizontal(mine for mine, _ in groups))
+        requests.filter(pl.col("arrival_s") >= warm_up_s, decided)
         .group_by("slo_class")
         .agg(requests=pl.len(), met=(within & (pl.col("state") == "completed")).sum())
         .collect(engine="streaming")
@@ -133,3 +144,19 @@ def _within(targets: SloTargets) -> pl.Expr:
     """Return the condition that no latency exceeds its target; what does not exist, exceeds nothing."""
     conditions = [(pl.col(name) <= limit_s).fill_null(True) for name, limit_s in _limits(targets).items()]
     return pl.all_horizontal(conditions)
+
+
+def _missed_already(targets: SloTargets, end_s: float) -> pl.Expr:
+    """Return the condition that an unfinished request can no longer meet its targets.
+
+    The tokens still to come are emitted at *end_s* at the earliest, and are at most those it asks for: that
+    bounds each latency from below.
+    """
+    so_far_s = end_s - pl.col("arrival_s")
+    least_s = {
+        "ttft_s": pl.coalesce("ttft_s", so_far_s),
+        "tpot_s": (end_s - pl.col("first_token_s")) / (pl.col("output_tokens_target") - 1),
+        "e2e_s": so_far_s,
+    }
+    conditions = [(least_s[name] > limit_s).fill_null(False) for name, limit_s in _limits(targets).items()]
+    return pl.any_horizontal(conditions)

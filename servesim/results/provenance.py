@@ -14,22 +14,25 @@ HASHED_BYTES_MAX = 1 << 30
 """Larger files are told by their size alone: reading them twice would take longer than many runs."""
 
 
-def input_facts(files: Iterable[tuple[str, Path]]) -> list[dict[str, Any]]:
+def input_facts(files: Iterable[tuple[tuple[str | int, ...], Path]]) -> list[dict[str, Any]]:
     """Return name, size and SHA-256 of every input file, in the given order.
 
     Parameters
     ----------
     files
-        Key of the scenario, such as ``"workload.source.path"``, and path of each file.
+        Place in the scenario, such as ``("workload", "source", "path")``, and path of each file.
 
     Returns
     -------
     list of dict
-        ``key``, ``name`` (without its folder, so that a copy elsewhere gives the same facts), ``size_bytes``
-        and ``sha256`` in hexadecimal digits. The digest is null above `HASHED_BYTES_MAX`; both are null for
-        what is no readable file: whether the run can do with that is for its reader to say.
+        ``key`` (the place, joined by dots), ``name`` (without its folder, so that a copy elsewhere gives the
+        same facts), ``size_bytes`` and ``sha256`` in hexadecimal digits. The digest is null above
+        `HASHED_BYTES_MAX`; both are null for what is no readable file: whether the run can do with that is
+        for its reader to say.
     """
-    return [{"key": key, "name": path.name, **_content_facts(path)} for key, path in files]
+    return [
+        {"key": ".".join(map(str, place)), "name": path.name, **_content_facts(path)} for place, path in files
+    ]
 
 
 def _content_facts(path: Path) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def metrics_page() -> str:
     return (
         "# Metrics\n\n"
         "## Latencies of a request\n\n"
-        "Each is the time between two events. All start at the arrival except `tpot_s`.\n\n"
+        "Each is the time between two events. All start at the arrival except `tpot_s`. A request is routed "
+        "and reaches the queue of its replica in the moment of its arrival, so neither has a time of its "
+        "own.\n\n"
         f"{_table(('metric', 'meaning', 'start', 'end'), latencies)}\n"
         f"The summary has four statistics of each ({statistics}) over the completed requests that arrived at "
         "or after `warm_up_s`; quantiles interpolate linearly between order statistics.\n\n"

@@ -223,25 +223,46 @@ SUMMARY = (
         "preemptions", "times", "Times that a running request lost its KV cache and went back to the queue"
     ),
     SummaryKey("duration_s", "s", "Simulated time from the start of the run (0) to its end"),
-    SummaryKey("requests_per_s", "1/s", "requests_completed / duration_s"),
     SummaryKey(
-        "prompt_tokens_per_s", "tokens/s", "Prompt tokens of requests that got a first token / duration_s"
+        "requests_per_s",
+        "1/s",
+        "requests_completed / duration_s. Like all rates of the cluster's work it is over the whole run, the "
+        "warm-up included",
     ),
-    SummaryKey("output_tokens_per_s", "tokens/s", "Tokens emitted, for unfinished requests too / duration_s"),
+    SummaryKey(
+        "prompt_tokens_per_s",
+        "tokens/s",
+        "Prompt tokens of requests that got a first token / duration_s, the warm-up included",
+    ),
+    SummaryKey(
+        "output_tokens_per_s",
+        "tokens/s",
+        "Tokens emitted, for unfinished requests too / duration_s, the warm-up included",
+    ),
     *_latency_keys(),
     SummaryKey(
         "kv_used_ratio_max", "0-1", "Largest share of a replica's KV-cache blocks taken at once, any replica"
     ),
+    SummaryKey("engine_steps", "steps", "Engine steps of all replicas"),
     SummaryKey("utilization_ratio", "0-1", "Share of duration_s that a replica computes, mean over replicas"),
     SummaryKey(
         "slo_met_ratio",
         "0-1",
         "Share of the requests with latency targets, arrived at or after warm_up_s, that completed within "
-        "all of them (a request of one token meets any tpot_s; rejected and unfinished ones meet none)",
+        "all of them. A request of one token meets any tpot_s; a rejected one meets none; one that is "
+        "unfinished at the end of the run is left out of both counts, unless it is too late for a target "
+        "already (say, no first token within ttft_s), which is a miss",
     ),
-    SummaryKey("goodput_requests_per_s", "1/s", "Requests that met their targets / (duration_s - warm_up_s)"),
     SummaryKey(
-        "slo_classes", "-", "Per class: requests, targets, slo_met_ratio, and median and p99 latencies"
+        "goodput_requests_per_s",
+        "1/s",
+        "Requests that arrived at or after warm_up_s and met their targets / (duration_s - warm_up_s). It "
+        "leaves the warm-up out, requests_per_s does not: compare the two in runs without one",
+    ),
+    SummaryKey(
+        "slo_classes",
+        "-",
+        "Per class: all its requests, targets, slo_met_ratio, and median and p99 latencies",
     ),
     SummaryKey("gpu_hours", "h", "GPUs of all replicas times duration_s"),
     SummaryKey("cost_usd", "USD", "gpu_hours at each pool's price; null where a price is unknown"),

@@ -99,7 +99,7 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
         "workload": dict(options.workload_notes),
     }
     everything = _replica_table(account.replicas, account.end_s)
-    values |= {key: everything[key] for key in ("kv_used_ratio_max", "utilization_ratio")}
+    values |= {key: everything[key] for key in ("engine_steps", "kv_used_ratio_max", "utilization_ratio")}
     values |= _rates(requests, everything["output_tokens"], values)
     values |= _cost(account, everything["output_tokens"], options)
     return {key.name: values[key.name] for key in SUMMARY}
@@ -144,7 +144,7 @@ def _rates(requests: pl.LazyFrame, output_tokens: int, values: Mapping[str, Any]
 def _slo(requests: pl.LazyFrame, end_s: float, options: SummaryOptions) -> dict[str, Any]:
     if options.slo is None or not has_targets(options.slo):
         return dict.fromkeys(("slo_met_ratio", "goodput_requests_per_s", "slo_classes"))
-    counts = slo_statistics(requests, options.slo, warm_up_s=options.warm_up_s)
+    counts = slo_statistics(requests, options.slo, warm_up_s=options.warm_up_s, end_s=end_s)
     return {
         "slo_met_ratio": _ratio(counts["met"], counts["requests"]),
         "goodput_requests_per_s": _ratio(counts["met"], max(end_s - options.warm_up_s, 0.0)),
@@ -170,6 +170,7 @@ def _replica_table(replicas: Sequence[ReplicaAccount], end_s: float, **names: An
         "requests_unfinished": sum(replica.waiting + replica.running for replica in replicas),
         "preemptions": sum(replica.preemptions for replica in replicas),
         "output_tokens": sum(replica.output_tokens for replica in replicas),
+        "engine_steps": sum(replica.steps for replica in replicas),
         "utilization_ratio": _ratio(busy_s, len(replicas) * end_s),
         "kv_used_ratio_max": max(kv_ratios, default=None),
     }

@@ -157,6 +157,7 @@ class RunTotals:
         end_s = rows["start_s"] + duration_s
         self.sums["decoded_tokens"].add(replica, steps * rows["sequences"])
         self.sums["prefill_tokens"].add(replica, steps * rows["prefill_tokens"])
+        self.sums["steps"].add(replica, steps)
         self.sums["busy_s"].add(replica, duration_s)
         self.sums["segments"].add(replica)
         self.last_event_s = max(self.last_event_s, float(end_s.max()))

@@ -11,6 +11,7 @@ from servesim import catalog
 from servesim.catalog.memory import check_tensor_parallel
 from servesim.errors import ScenarioError, nearest
 from servesim.scenario.problems import Path, Problem, Problems
+from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
 
 if TYPE_CHECKING:
     from servesim.scenario.schema import ClusterSpec, EngineSpec, PoolSpec, RunSpec, Scenario
@@ -137,6 +138,11 @@ def check_run(run: RunSpec) -> None:
     if run.horizon_s is not None and run.warm_up_s >= run.horizon_s:
         got = f"no arrival would count (got {run.warm_up_s!r})"
         _raise([Problem(("warm_up_s",), f"{got}. expected less than horizon_s, {run.horizon_s!r}.")])
+
+
+def check_ends(workload: WorkloadSpec) -> None:
+    """Check that something ends every generator of the workload; paths start from it."""
+    _raise([Problem(path, f"{NOTHING_ENDS_IT}.", at_key=True) for path in endless_generators(workload)])
 
 
 def check_models_served(scenario: Scenario) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError, ValidationInfo
 
 from servesim.errors import PluginError, ServesimError
 from servesim.registry import ComponentSpec, parameters_model
+from servesim.scenario.checks import check_ends
 from servesim.scenario.problems import Problem, Problems, problems_of
 from servesim.scenario.slots import SLOTS, Slot
 from servesim.workload.spec import MixSpec, SourceSpec, WorkloadSpec
@@ -79,7 +80,9 @@ def resolve_workload(value: Any, handler: Any, info: ValidationInfo) -> Workload
             mixed.append(part.model_copy(update=update))
     if problems or spec is None:
         raise Problems(problems)
-    return spec.model_copy(update={**resolved, "sources": mixed or None})
+    workload = spec.model_copy(update={**resolved, "sources": mixed or None})
+    check_ends(workload)
+    return workload
 
 
 def _resolve_parts(part: Any, owner: str, info: ValidationInfo, problems: list[Problem]) -> dict[str, Any]:

@@ -107,13 +107,21 @@ def parse_document(text: str, label: str) -> Document:
         raise ScenarioError(f"{mark}: not valid YAML: {problem}.") from error
     except YAMLError as error:
         raise ScenarioError(f"{label}: not valid YAML: {str(error).splitlines()[0]}.") from error
+    except RecursionError:
+        raise _too_deep(label) from None
     document = Document(label)
     reading = _Reading(document, yaml)
-    if node is not None:
-        document.data = reading.value(node, ())
+    try:
+        document.data = None if node is None else reading.value(node, ())
+    except RecursionError:
+        raise _too_deep(label) from None
     if reading.problems:
         raise ScenarioError("\n".join(reading.problems))
     return document
+
+
+def _too_deep(label: str) -> ScenarioError:
+    return ScenarioError(f"{label}: nested too deeply. expected a scenario, which has about six levels.")
 
 
 class _Reading:

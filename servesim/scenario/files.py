@@ -1,4 +1,4 @@
-"""Which files a scenario reads."""
+"""Which files a scenario reads, and whether they are there."""
 
 from __future__ import annotations
 
@@ -9,19 +9,34 @@ from typing import Any
 from pydantic import BaseModel
 
 from servesim.registry import ComponentSpec
+from servesim.scenario.problems import Path as KeyPath
+from servesim.scenario.problems import Problem
 from servesim.scenario.schema import Scenario
 from servesim.scenario.slots import SLOTS
 from servesim.workload.spec import MixSpec, SourceSpec, WorkloadSpec
 
 
-def input_files(scenario: Scenario) -> Iterator[tuple[str, Path]]:
+def input_files(scenario: Scenario) -> Iterator[tuple[KeyPath, Path]]:
     """Yield the key and the path of every file that the workload of *scenario* reads."""
-    yield from _of_part(scenario.workload, "workload")
+    yield from _of_part(scenario.workload, ("workload",))
     for index, part in enumerate(scenario.workload.sources or []):
-        yield from _of_part(part, f"workload.sources.{index}")
+        yield from _of_part(part, ("workload", "sources", index))
 
 
-def _of_part(part: WorkloadSpec | MixSpec, prefix: str) -> Iterator[tuple[str, Path]]:
+def missing_files(scenario: Scenario) -> list[Problem]:
+    """Return a problem for every file that the workload of *scenario* reads and that is not there."""
+    return [
+        Problem(
+            key,
+            f"{'a folder' if path.is_dir() else 'no such file'} (got {str(path)!r}). expected a trace.",
+            "a relative path starts from the scenario file's folder",
+        )
+        for key, path in input_files(scenario)
+        if not path.is_file()
+    ]
+
+
+def _of_part(part: WorkloadSpec | MixSpec, prefix: KeyPath) -> Iterator[tuple[KeyPath, Path]]:
     origins: dict[str, SourceSpec | ComponentSpec | None] = {
         "source": part.source,
         "generator": part.generator,
@@ -30,15 +45,15 @@ def _of_part(part: WorkloadSpec | MixSpec, prefix: str) -> Iterator[tuple[str, P
         if spec is not None:
             slot = SLOTS[type(part).__name__, key]
             model = slot.registry.parameters(getattr(spec, slot.name_key))
-            yield from _paths(model.model_validate(spec.parameters), f"{prefix}.{key}")
+            yield from _paths(model.model_validate(spec.parameters), (*prefix, key))
 
 
-def _paths(value: Any, key: str) -> Iterator[tuple[str, Path]]:
+def _paths(value: Any, key: KeyPath) -> Iterator[tuple[KeyPath, Path]]:
     if isinstance(value, Path):
         yield key, value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _paths(getattr(value, name), f"{key}.{name}")
+            yield from _paths(getattr(value, name), (*key, name))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _paths(item, f"{key}.{index}")
+            yield from _paths(item, (*key, index))

@@ -5,7 +5,7 @@ Editors check and complete scenarios with it; `servesim schema` prints it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,12 +13,15 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import CoreSchema
 
 from servesim.registry import Registry
-from servesim.scenario.plugins import PluginInfo, plugin_info
+from servesim.scenario.plugins import PluginInfo, usable_plugins
 from servesim.scenario.schema import Scenario
-from servesim.scenario.slots import REGISTRIES, SLOTS, nested_registry
+from servesim.scenario.slots import SLOTS, nested_registry
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = "#/$defs/{model}"
+
+Infos = Mapping[tuple[str, str], PluginInfo]
+"""Usable plugins by kind and name."""
 
 
 class _PluginSchema(GenerateJsonSchema):
@@ -31,14 +34,10 @@ class _PluginSchema(GenerateJsonSchema):
 def scenario_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a scenario file.
 
-    A component is ``anyOf`` the plugins registered for its place, each with its parameters.
-
-    Raises
-    ------
-    PluginError
-        If a registered plugin fails to import.
+    A component is ``anyOf`` the plugins registered for its place, each with its parameters. A plugin that
+    cannot be used is left out; `servesim.scenario.plugins.usable_plugins` tells why.
     """
-    infos = {(kind.kind, name): plugin_info(kind, name) for kind in REGISTRIES for name in kind.names()}
+    infos, _ = usable_plugins()
     models: list[type[BaseModel]] = [Scenario, *(info.model for info in infos.values())]
     references, whole = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)],
@@ -48,26 +47,27 @@ def scenario_json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = whole["$defs"]
     names = {model: reference["$ref"].rpartition("/")[2] for (model, _), reference in references.items()}
     scenario = definitions.pop(names[Scenario])
-    parameters = {key: definitions.pop(names[info.model]) for key, info in infos.items()}
+    # Two names may stand for one class, and so share their parameters.
+    parameters = {info.model: definitions[names[info.model]] for info in infos.values()}
+    for model in parameters:
+        del definitions[names[model]]
     for (owner, field), slot in SLOTS.items():
         properties = definitions[owner]["properties"]
         kept = {key: value for key, value in properties[field].items() if key in ("description", "default")}
-        properties[field] = {**kept, **_any_of(slot.registry)}
-    for registry in REGISTRIES:
-        name_key = "reader" if registry.kind == "trace reader" else "name"
-        for name in registry.names():
-            info = infos[registry.kind, name]
-            definitions[_key(registry, name)] = _component(info, name_key, parameters[registry.kind, name])
+        properties[field] = {**kept, **_any_of(slot.registry, infos)}
+    for info in infos.values():
+        definitions[_key(info.kind, info.name)] = _component(info, parameters[info.model], infos)
     return {"$schema": _DIALECT, **scenario, "$defs": dict(sorted(definitions.items()))}
 
 
-def _component(info: PluginInfo, name_key: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _component(info: PluginInfo, parameters: dict[str, Any], infos: Infos) -> dict[str, Any]:
     """Return the schema of one plugin: its name, and its parameters beside it."""
+    name_key = "reader" if info.kind == "trace reader" else "name"
     properties = {key: dict(value) for key, value in parameters.get("properties", {}).items()}
     for parameter in info.parameters:
         nested = nested_registry(info.model.model_fields[parameter.name])
         if nested is not None:
-            properties[parameter.name] = _any_of(nested)
+            properties[parameter.name] = _any_of(nested, infos)
         if parameter.description:
             properties[parameter.name].setdefault("description", parameter.description)
     name = {"const": info.name, "description": info.summary}
@@ -81,17 +81,15 @@ def _component(info: PluginInfo, name_key: str, parameters: dict[str, Any]) -> d
     }
 
 
-def _any_of(registry: Registry) -> dict[str, Any]:
-    alternatives = [{"$ref": _REFERENCE.format(model=_key(registry, name))} for name in registry.names()]
-    return {"anyOf": list(_with_names(registry, alternatives))}
-
-
-def _with_names(registry: Registry, alternatives: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Add the short form, a name alone, where a component can be written so."""
-    yield from alternatives
+def _any_of(registry: Registry, infos: Infos) -> dict[str, Any]:
+    names = [name for kind, name in infos if kind == registry.kind]
+    alternatives: list[dict[str, Any]] = [
+        {"$ref": _REFERENCE.format(model=_key(registry.kind, name))} for name in names
+    ]
     if registry.kind in ("router", "scheduler", "length predictor", "latency model"):
-        yield {"enum": registry.names()}
+        alternatives.append({"enum": names})  # the short form: a name alone
+    return {"anyOf": alternatives}
 
 
-def _key(registry: Registry, name: str) -> str:
-    return f"{registry.kind.replace(' ', '_')}.{name}"
+def _key(kind: str, name: str) -> str:
+    return f"{kind.replace(' ', '_')}.{name}"

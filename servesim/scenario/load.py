@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from servesim.errors import ScenarioError
 from servesim.scenario.document import Document, Mark, read_document
+from servesim.scenario.files import missing_files
 from servesim.scenario.overrides import apply_overrides
 from servesim.scenario.problems import Problem, problems_of, shown
 from servesim.scenario.schema import Scenario
 
 
-def load_scenario(path: str | Path, *, overrides: Sequence[str] = ()) -> Scenario:
+def load_scenario(path: str | Path, *, overrides: Sequence[str] = (), with_files: bool = False) -> Scenario:
     """Return the scenario in the YAML file at *path*.
 
     Parameters
@@ -24,6 +25,8 @@ def load_scenario(path: str | Path, *, overrides: Sequence[str] = ()) -> Scenari
     overrides
         Changes such as ``"cluster.pools.main.replicas=8"``: keys separated by dots, items of a list by
         position or by their ``name``, the value as YAML.
+    with_files
+        Whether the traces that it names must be there, too. A scenario can be looked at without them.
 
     Raises
     ------
@@ -34,7 +37,10 @@ def load_scenario(path: str | Path, *, overrides: Sequence[str] = ()) -> Scenari
     path = Path(path)
     document = read_document(path)
     apply_overrides(document, overrides)
-    return check_document(document, base_dir=path.absolute().parent)
+    scenario = check_document(document, base_dir=path.absolute().parent)
+    if with_files and (missing := missing_files(scenario)):
+        raise _error(missing, document)
+    return scenario
 
 
 def check_document(document: Document, *, base_dir: Path) -> Scenario:
@@ -48,9 +54,22 @@ def check_document(document: Document, *, base_dir: Path) -> Scenario:
         return Scenario.model_validate(document.data, context={"base_dir": base_dir})
     except ValidationError as error:
         problems = problems_of(error, Scenario, document.data)
-    problems.sort(key=lambda problem: _mark(problem, document))
-    raise ScenarioError("\n".join(f"{_mark(problem, document)}: {problem}" for problem in problems))
+    raise _error(problems, document)
 
 
-def _mark(problem: Problem, document: Document) -> Mark:
-    return document.mark(problem.path, at_key=problem.at_key)
+def _error(problems: Sequence[Problem], document: Document) -> ScenarioError:
+    """Return the error that names every problem at its place, in the order of the file."""
+    marked = [(document.mark(problem.path, at_key=problem.at_key), problem) for problem in problems]
+    marked.sort(key=lambda pair: pair[0])
+    lines = []
+    told: set[Mark] = set()
+    for mark, problem in marked:
+        lines.append(f"{_again(mark) if mark in told else mark}: {problem}")
+        told.add(mark)
+    return ScenarioError("\n".join(lines))
+
+
+def _again(mark: Mark) -> str:
+    """Return *mark* once more: an override may be long, and its key tells which it is."""
+    key, separator, _ = mark.label.partition("=")
+    return str(mark) if mark.line or not separator else f"{key}=..."

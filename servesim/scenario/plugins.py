@@ -13,12 +13,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from servesim.errors import PluginError
 from servesim.registry import Registry
 from servesim.scenario.components import plain
 from servesim.scenario.problems import models_in
-from servesim.scenario.slots import nested_registry
+from servesim.scenario.slots import REGISTRIES, nested_registry
+from servesim.workload.lengths import LengthDistribution
 
 _WORDS = {int: "int", float: "float", str: "str", bool: "bool", NoneType: "null", Any: "any", Path: "path"}
+_LENGTHS = models_in(LengthDistribution)
 _SECTION = re.compile(
     r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -77,7 +80,7 @@ def plugin_info(registry: Registry, name: str) -> PluginInfo:
     Raises
     ------
     PluginError
-        If it fails to import.
+        If it does not resolve to a class, or does not tell what it takes.
     """
     cls, model = registry.resolve(name), registry.parameters(name)
     described: dict[str, str] = {}
@@ -86,10 +89,47 @@ def plugin_info(registry: Registry, name: str) -> PluginInfo:
     return PluginInfo(
         kind=registry.kind,
         name=name,
-        summary=" ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split()),
+        summary=_summary(cls),
         parameters=tuple(_parameter(key, field, described) for key, field in model.model_fields.items()),
         model=model,
     )
+
+
+def usable_plugins() -> tuple[dict[tuple[str, str], PluginInfo], list[PluginError]]:
+    """Return what is known of every plugin, by kind and name, and why others cannot be used."""
+    infos: dict[tuple[str, str], PluginInfo] = {}
+    errors = []
+    for registry in REGISTRIES:
+        for name in registry.names():
+            try:
+                infos[registry.kind, name] = plugin_info(registry, name)
+            except PluginError as error:
+                errors.append(error)
+    return infos, errors
+
+
+def length_distributions() -> list[PluginInfo]:
+    """Return the length distributions: no plugins, but named with parameters in the same way."""
+    return [
+        PluginInfo(
+            kind="length distribution",
+            name=model.model_fields["distribution"].default,
+            summary=_summary(model),
+            parameters=_required_first(model),
+            model=model,
+        )
+        for model in _LENGTHS
+    ]
+
+
+def _required_first(model: type[BaseModel]) -> tuple[ParameterInfo, ...]:
+    fields = {key: field for key, field in model.model_fields.items() if key != "distribution"}
+    parameters = [_parameter(key, field, {}) for key, field in fields.items()]
+    return tuple(sorted(parameters, key=lambda parameter: not parameter.required))
+
+
+def _summary(cls: type[Any]) -> str:
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _parameter(name: str, field: FieldInfo, described: dict[str, str]) -> ParameterInfo:
@@ -122,7 +162,8 @@ def type_text(annotation: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(map(str, arguments))
     if origin in (typing.Union, UnionType):
-        return " or ".join(dict.fromkeys(map(type_text, arguments)))
+        lengths = list(arguments) == _LENGTHS
+        return "length distribution" if lengths else " or ".join(dict.fromkeys(map(type_text, arguments)))
     if origin in (list, tuple):
         return f"list of {type_text(arguments[0])}"
     if origin is dict:

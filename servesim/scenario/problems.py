@@ -172,12 +172,22 @@ def _unknown_value(path: Path, item: dict[str, Any]) -> Problem:
 
 
 def _expectation(model: type[BaseModel], path: Path, data: Any) -> str:
-    """Return what the description of the field at *path* asks for."""
+    """Return what is asked for at *path*, in the words of the field's description."""
+    if path[-1] == "name":
+        return "the name of a component"
+    asked = f"a value for {path[-1]!r}"
     for candidate in _models_at(model, path[:-1], data):
         field = candidate.model_fields.get(str(path[-1]))
         if field is not None and field.description:
-            return field.description[:1].lower() + field.description[1:].partition(". ")[0].rstrip(".")
-    return "the name of a component" if path[-1] == "name" else f"a value for {path[-1]!r}"
+            return f"{asked} ({_inside(field.description)})"
+    return asked
+
+
+def _inside(description: str) -> str:
+    """Return the first sentence of *description* as it stands within another one."""
+    sentence = description.partition(". ")[0].rstrip(".")
+    first_word = sentence.split(" ", 1)[0]
+    return sentence[:1].lower() + sentence[1:] if first_word[1:] == first_word[1:].lower() else sentence
 
 
 def known_keys(model: type[BaseModel], path: Path, data: Any) -> list[str]:

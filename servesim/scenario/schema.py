@@ -225,10 +225,10 @@ class RunSpec(_Section):
     )
     sample_interval_s: float | None = Field(
         default=None,
-        gt=0,
-        description="Time in s between two rows of a replica's time series; null: chosen so that a replica "
-        "has fewer "
-        "than about 2,000 rows.",
+        ge=1e-3,
+        description="Time in s between two rows of a replica's time series, at least 0.001; null: 1 s, doubled "
+        "as the run goes on, so that a replica of a long run has between 256 and 512 rows, fewer with many "
+        "replicas.",
     )
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ def require_columns(
             raise TraceError(
                 f"{where}: missing column {name!r} (got {', '.join(map(repr, found))}). "
                 f"expected {', '.join(map(repr, required))}",
-                hint=hint or nearest(name, found),
+                hint=nearest(name, found) or hint,
             )
 
 

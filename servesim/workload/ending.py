@@ -18,9 +18,7 @@ NOTHING_ENDS_IT = (
 )
 
 
-def endless_generators(
-    spec: WorkloadSpec, *, base_dir: Path | None = None
-) -> list[tuple[str | int, ...]]:
+def endless_generators(spec: WorkloadSpec, *, base_dir: Path | None = None) -> list[tuple[str | int, ...]]:
     """Return the path within *spec* of every generator that nothing ends.
 
     Parameters

@@ -96,7 +96,7 @@ def test_run_takes_what_exists_for_as_long_as_it_exists():
 
 def test_run_names_a_latency_model_that_stops_the_clock():
     """A step without duration is refused when it is first priced."""
-    with pytest.raises(PluginError, match=r"latency model: cannot price .*first_step_s > 0"):
+    with pytest.raises(PluginError, match=r"latency model NoTime: cannot price .*first_step_s > 0"):
         servesim.run(scenario(), latency=NoTime())
 
 

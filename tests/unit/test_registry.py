@@ -221,6 +221,34 @@ def test_a_name_has_one_provider(monkeypatch):
             REGISTRY.resolve(name)
 
 
+def test_what_is_no_class_is_refused():
+    """A function could not be asked for its parameters."""
+    functions = Registry("sample", "servesim.none", {"dumps": "json:dumps"})
+    for ask in (functions.resolve, functions.parameters):
+        with pytest.raises(
+            PluginError,
+            match=r"sample 'dumps' \(json:dumps\) is not a class \(got a function\)\. expected one",
+        ):
+            ask("dumps")
+
+
+class Untyped:
+    """Its type hint names nothing."""
+
+    def __init__(self, *, count: Nothing = 1) -> None:  # noqa: F821  # that is the point
+        self.count = count
+
+
+def test_type_hints_that_lead_nowhere_are_named():
+    """The plugin and the name that is missing are told."""
+    broken = Registry("sample", "servesim.none", {"untyped": f"{__name__}:Untyped"})
+    with pytest.raises(
+        PluginError,
+        match=r"sample 'untyped': the constructor of Untyped cannot be read: NameError: .*'Nothing'",
+    ):
+        broken.parameters("untyped")
+
+
 def test_a_spec_tells_its_parameters():
     """All that stands beside the name."""
     assert ComponentSpec(name="x").parameters == {}

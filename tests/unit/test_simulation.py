@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,13 @@ import pytest
 
 import servesim
 from servesim import RunResult, Scenario
-from servesim.errors import ScenarioError, ServesimError
+from servesim.cluster.build import uses_oracle
+from servesim.errors import PluginError, ScenarioError, ServesimError
 from servesim.latency.linear import Linear
-from servesim.policies.predictors import Noisy
+from servesim.policies.predictors import Constant, Noisy, Oracle
 from servesim.policies.routers import LeastRequests
 from servesim.policies.schedulers import ShortestJobFirst
+from servesim.results import recorder, run_result
 from servesim.scenario import RunSpec
 
 LENGTH = {"distribution": "constant", "value": 4}
@@ -155,7 +158,7 @@ def test_a_run_that_fails_leaves_nothing_behind(tmp_path: Path):
                 raise ZeroDivisionError("a bug of the plugin")
             return 0
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PluginError, match="ZeroDivisionError: a bug of the plugin"):
         servesim.run(scenario(), router=Late(), out=tmp_path / "out")
     assert RunResult.load(tmp_path / "out").fingerprint() == before
     gc.collect()  # the rows on disk live as long as the frames of the error's traceback
@@ -199,6 +202,165 @@ def test_ctrl_c_ends_the_run_and_keeps_it(root, tmp_path: Path):
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("moment", ["summarize", "replacing"])
+def test_ctrl_c_after_the_end_of_the_run_changes_nothing(moment, tmp_path: Path, monkeypatch):
+    """While the finished run is summarised or saved, it is too late to stop it: it is saved whole."""
+    before = signal.getsignal(signal.SIGINT)
+    press_at(moment, 1, monkeypatch)
+    result = servesim.run(scenario(), out=tmp_path / "out")
+    assert not result.interrupted and result.summary["requests_completed"] == 3
+    loaded = RunResult.load(tmp_path / "out")
+    assert loaded.fingerprint() == result.fingerprint() == servesim.run(scenario()).fingerprint()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("moment", ["summarize", "replacing"])
+def test_a_second_ctrl_c_gives_up(moment, tmp_path: Path, monkeypatch):
+    """Nothing half-written is left, and the older result stays."""
+    servesim.run(scenario(), out=tmp_path / "out")
+    older = RunResult.load(tmp_path / "out").fingerprint()
+    press_at(moment, 2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        servesim.run(scenario(router={"name": "least_requests"}), out=tmp_path / "out")
+    assert RunResult.load(tmp_path / "out").fingerprint() == older
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def press_at(moment: str, times: int, monkeypatch) -> None:
+    """Send this process real interrupts when the summary is begun, or the saving."""
+    module = {"summarize": recorder, "replacing": run_result}[moment]
+    original = getattr(module, moment)
+
+    def pressed(*arguments):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(module, moment, pressed)
+
+
+def test_provenance_tells_the_inputs(tmp_path: Path):
+    """A trace of the same name and size with other numbers in it is another input; the hash is the same."""
+    path = tmp_path / "t.csv"
+    facts, hashes = [], set()
+    for tokens in ("7", "8"):
+        path.write_text(f"arrival_s,prompt_tokens,output_tokens\n0.0,5,{tokens}\n")
+        values = scenario().model_dump() | {
+            "workload": {"source": {"reader": "table", "path": str(path)}},
+        }
+        told = servesim.run(Scenario.model_validate(values)).provenance
+        facts += told["inputs"]
+        hashes.add(told["scenario_hash"])
+    assert [(fact["key"], fact["name"], fact["size_bytes"]) for fact in facts] == [
+        ("workload.source.path", "t.csv", path.stat().st_size)
+    ] * 2
+    assert facts[1]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() != facts[0]["sha256"]
+    assert len(hashes) == 1
+    assert servesim.run(scenario()).provenance["inputs"] == []
+
+
+def test_provenance_tells_a_model_from_disk(tmp_path: Path):
+    """Its config.json is an input; a model of the catalog comes with the catalog's version."""
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 1000,
+        "max_position_embeddings": 2048,
+        "torch_dtype": "bfloat16",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    values = scenario().model_dump()
+    values["cluster"]["pools"][0]["model"] = str(tmp_path)
+    values["cluster"]["pools"] = values["cluster"]["pools"][:1]
+    told = servesim.run(Scenario.model_validate(values)).provenance
+    assert [(fact["key"], fact["name"]) for fact in told["inputs"]] == [
+        ("cluster.pools.0.model", "config.json")
+    ]
+    assert told["calibration_version"] is None
+    data = Path(servesim.__file__).parent / "catalog"
+    content = (data / "gpus.toml").read_bytes() + (data / "models.toml").read_bytes()
+    assert told["catalog_version"] == hashlib.sha256(content).hexdigest()[:16]
+
+
+class Unpriced:
+    """A latency model that forgot its price."""
+
+    def reset(self, context):
+        """Keep no state."""
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "message"),
+    [
+        ("router", "least_requests", r"router: a name where .* \(got 'least_requests'\)"),
+        ("router", LeastRequests, r"router: a class where an object belongs \(got LeastRequests\)"),
+        ("router", object(), r"router: object has no reset and no route \(got <object"),
+        ("scheduler", Fixed(), r"scheduler: Fixed has no key .* with the methods reset and key"),
+        ("latency", Unpriced(), r"latency model: Unpriced has no price .* methods reset and price"),
+        ("latency", "roofline", r"latency model: a name where an object belongs"),
+    ],
+)
+def test_an_object_of_another_kind_is_refused(place, given, message):
+    """What cannot be a plugin of its kind is refused before the run, and the hint says what to do."""
+    with pytest.raises(PluginError, match=message) as caught:
+        servesim.run(scenario(), **{place: given})
+    assert caught.value.hint
+
+
+class Slotted:
+    """A scheduler that keeps its predictors in slots.
+
+    Parameters
+    ----------
+    predictors
+        Anything that holds predictors.
+    """
+
+    __slots__ = ("__predictors", "unset")
+
+    def __init__(self, *, predictors):
+        self.__predictors = predictors
+
+    def reset(self, context):
+        """Keep no state."""
+
+    def key(self, request):
+        """Return no preference."""
+        return 0.0
+
+
+class Wrapped(Fixed):
+    """A router with attributes beside the inherited ones."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "looks"),
+    [
+        (Slotted(predictors=Oracle()), True),
+        (Slotted(predictors=[Constant(), Noisy(sigma=0.5)]), True),
+        (Slotted(predictors=({"chat": Slotted(predictors=Oracle())},)), True),
+        (Slotted(predictors=[Constant(), Constant()]), False),
+        (Slotted(predictors="oracle"), False),
+        (Wrapped(helper={Oracle()}), True),
+        (Wrapped(helper=Constant()), False),
+    ],
+)
+def test_an_oracle_is_found_wherever_it_is_kept(policy, looks):
+    """In attributes and slots, in lists, tuples, sets and mappings, and in policies inside of policies."""
+    assert uses_oracle(policy) is looks
+
+
+def test_a_policy_that_refers_to_itself():
+    """The search for oracles ends."""
+    policy = Fixed()
+    policy.helper = [policy]
+    assert not uses_oracle(policy)
 
 
 def test_a_run_in_a_thread_leaves_signals_alone():

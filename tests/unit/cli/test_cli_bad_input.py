@@ -105,7 +105,7 @@ def test_the_scenario_is_right_before_it_is_spoiled(servesim_main, served):
         ),
         pytest.param(
             "trace.csv", "nowhere.csv",
-            "nowhere.csv: no such file. expected a trace",
+            ":3:33: workload.source.path: no such file (got '",
             "a relative path starts from the scenario file's folder",
             id="missing trace",
         ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+import servesim.registry
 from servesim import __version__
 from servesim.cli.reference import cli_page
 from servesim.scenario.slots import REGISTRIES
@@ -55,7 +57,7 @@ def test_validate_finds_mistakes_and_missing_traces(servesim_main, scenario):
     code, _, err = servesim_main("validate", scenario, "--set", trace)
     assert code == 2
     gone = scenario.parent.resolve() / "gone.csv"
-    assert err.startswith(f"error: {scenario}: workload.source.path: no such file (got '{gone}')")
+    assert err.startswith(f"error: --set {trace}: workload.source.path: no such file (got '{gone}')")
 
 
 def test_validate_looks_into_merged_sources_and_tables(servesim_main, scenario):
@@ -70,7 +72,7 @@ def test_validate_looks_into_merged_sources_and_tables(servesim_main, scenario):
     code, _, err = servesim_main("validate", scenario, "--set", sources)
     assert code == 2
     keys = [
-        line.split(": ")[1] for line in err.removeprefix("error: ").splitlines() if "no such file" in line
+        line.split(": no such file")[0].rsplit(": ")[-1] for line in err.splitlines() if "no such" in line
     ]
     assert keys == [
         "workload.sources.0.source.path",
@@ -93,7 +95,9 @@ def test_plugins_lists_every_kind(servesim_main):
     assert code == 0
     code, out, _ = servesim_main("plugins", "--json")
     listing = json.loads(out)
-    assert code == 0 and list(listing) == [registry.kind for registry in REGISTRIES]
+    assert code == 0
+    assert list(listing) == [*(registry.kind for registry in REGISTRIES), "length distribution"]
+    assert "length distributions\n  constant " in text and "  low: int, required\n" in text
     for registry in REGISTRIES:
         assert [entry["name"] for entry in listing[registry.kind]] == registry.names()
         assert f"{registry.kind}s\n" in text
@@ -108,7 +112,39 @@ def test_a_broken_plugin_is_listed_with_its_error(servesim_main, monkeypatch):
     monkeypatch.setitem(REGISTRIES[0].builtin, "broken", "no.such.module:Thing")
     code, text, _ = servesim_main("plugins")
     assert code == 0
-    assert "failed to import: ModuleNotFoundError" in text and "round_robin" in text
+    assert "error: trace reader 'broken' (no.such.module:Thing) failed to import: ModuleNotFound" in text
+    assert "round_robin" in text
+
+
+def test_broken_entry_points_leave_the_others_usable(servesim_main, monkeypatch):
+    """What does not import, is no class, or takes a taken name is left out of the schema, and told."""
+    values = {"gone": "no_such_module:Router", "dumps": "json:dumps", "round_robin": "pathlib:Path"}
+    points = tuple(EntryPoint(name, value, "servesim.routers") for name, value in values.items())
+    monkeypatch.setattr(servesim.registry, "_installed", lambda: points)
+    code, out, err = servesim_main("schema")
+    routers = {name for name in json.loads(out)["$defs"] if name.startswith("router.")}
+    assert code == 0 and "router.random" in routers
+    assert not routers & {f"router.{name}" for name in values}
+    reasons = ["has 2 providers", "is not a class (got a function)", "failed to import: ModuleNotFoundError"]
+    lines = err.splitlines()
+    assert len(lines) == len(reasons)
+    for line, name, reason in zip(lines, ["round_robin", "dumps", "gone"], reasons, strict=True):
+        assert line.startswith(f"warning: left out: router '{name}' ") and reason in line
+    code, text, _ = servesim_main("plugins")
+    assert code == 0 and all(f"error: router '{name}' " in text for name in values)
+
+
+@pytest.mark.parametrize("command", ["plugins", "schema", "--version"])
+def test_a_full_disk_is_told_in_one_line(root, command):
+    """What cannot be written is the user's to mend: exit code 2, no traceback, no replay."""
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "servesim", command],
+            cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: stdout: cannot be written (No space left on device)")
+    assert run.stderr.count("\n") == 1
 
 
 def test_the_reference_page_has_every_command():

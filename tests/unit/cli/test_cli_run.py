@@ -131,7 +131,7 @@ def test_an_interrupted_run_keeps_what_it_has(servesim_main, scenario, instead_o
         "kv_used_ratio_max": None,
         "interrupted": True,
     }
-    result = SimpleNamespace(summary=summary, host={}, interrupted=True)
+    result = SimpleNamespace(summary=summary, host={}, provenance={}, interrupted=True)
     calls = instead_of_simulating(result)
     code, out, err = servesim_main("run", scenario, "--out", tmp_path / "new")
     assert code == 130
@@ -198,3 +198,23 @@ def test_a_closed_pipe_is_no_error(root):
             cwd=root, stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (run.returncode, run.stderr) == (141, "")
+
+
+def test_a_run_that_measured_nothing_says_so(servesim_main, scenario):
+    """A warm-up that outlasts all arrivals leaves dashes, and the reason below them."""
+    code, out, _ = servesim_main("run", scenario, "--set", "run.warm_up_s=400")
+    assert code == 0
+    assert "warning: nothing was measured: every completed request arrived before run.warm_up_s" in out
+    assert "nothing was measured" not in servesim_main("run", scenario)[1]
+
+
+def test_rejections_tell_the_limit_and_oracles_are_named(servesim_main, scenario):
+    """Two blocks of 16 tokens hold 32, and one more token is never written; sjf with an oracle is an oracle."""
+    pool = "cluster.pools.main"
+    code, out, _ = servesim_main(
+        "run", scenario, "--set", f"{pool}.engine.kv_blocks=2",
+        "--set", "policies.scheduler={name: sjf, predictor: oracle}",
+    )  # fmt: skip
+    assert code == 0
+    assert "warning: 3 requests rejected: prompt_too_long; the context limit is 33 tokens\n" in out
+    assert "note: oracle: scheduler sjf sees true output lengths\n" in out

@@ -139,3 +139,37 @@ def test_a_long_run_shows_how_far_it_is(monkeypatch, expected):
     shown = sys.stderr.getvalue()
     assert "5 requests, 1,234 s simulated" in shown
     assert ("50%" in shown) == (expected == 10)
+
+
+def notes(summary, **provenance):
+    """Return the lines below the numbers."""
+    text = summary_text("test", {**SUMMARY, "backlog_growing": False, **summary}, {}, provenance=provenance)
+    return [line for line in text.splitlines() if line.startswith(("note", "warning"))]
+
+
+def test_each_pools_context_limit_is_told_where_they_differ():
+    """One number for equal limits, one per pool for others, and only where a prompt was too long."""
+    pools = [{"pool": "a", "context_limit_tokens": 33}, {"pool": "b", "context_limit_tokens": 4096}]
+    (line,) = [line for line in notes({}, pools=pools) if "rejected" in line]
+    assert line == (
+        "warning: 7 requests rejected: prompt_too_long; the context limit in tokens is a 33, b 4,096"
+    )
+    (line,) = [line for line in notes({}, pools=[pools[1], {**pools[1], "pool": "c"}]) if "rejected" in line]
+    assert line.endswith("prompt_too_long; the context limit is 4,096 tokens")
+    assert "warning: 7 requests rejected: other" in notes(
+        {"requests_rejected_by_reason": {"other": 7}}, pools=pools
+    )
+
+
+def test_objects_that_are_oracles_are_named_by_their_class():
+    """A policy that was passed in has no name."""
+    policies = {"router": {"class": "mine.Router", "parameters": {}}, "scheduler": {"name": "sjf"}}
+    told = notes({}, oracle_policies=["router"], policies=policies)
+    assert "note: oracle: router mine.Router sees true output lengths" in told
+
+
+def test_a_late_first_arrival_is_a_warning():
+    """Times since 1970 are not counted among the notes, but warned of."""
+    told = notes({"workload": {"rows_read": 3, "first_arrival_s": 1.7e9}})
+    assert told[0] == "note: workload: rows_read 3"
+    assert told[1].startswith("warning: the first request arrives at 1,700,000,000 s, long after time 0")

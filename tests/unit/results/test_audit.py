@@ -42,6 +42,7 @@ def test_sound_runs_pass(plain, preempted, unfinished):
             6,
             "replica 0: decoded + first + resumed tokens = tokens counted (got 5). expected 6",
         ),
+        ("steps", 4, "replica 0: steps of its segments = counted (got 3). expected 4"),
         ("busy_s", 1.4, "replica 0: segments take its busy time (got 1.5). expected 1.4"),
         ("busy_s", 1.6, "replica 0: busy time <= duration of the run (got 1.6). expected 1.5"),
         ("kv_blocks_used", 1, "replica 0: KV blocks taken when its batch is empty (got 1). expected 0"),
@@ -208,3 +209,13 @@ def test_empty_run(plain):
     plain.arrivals, plain.outcomes, plain.segments, plain.events, plain.replica = [], [], [], [], {}
     plain.account = {"end_s": 0.0, "arrived": 0, "system_area_s": 0.0}
     assert findings(plain) == []
+
+
+def test_request_that_reached_no_replica(unfinished):
+    """A request that waits nowhere is missed by Little's law of the cluster, and by none of a replica."""
+    unfinished.arrivals.append({"arrival_s": 4.5, "prompt_tokens": 4, "output_tokens": 1})
+    unfinished.outcomes.append({"request_id": 3, "state": "unfinished", "replica": -1})
+    unfinished.account["arrived"] = 4
+    assert findings(unfinished) == [
+        "cluster: integral of the requests in the system = sum of their sojourns (got 11.5). expected 11.0"
+    ]

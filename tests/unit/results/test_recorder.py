@@ -64,6 +64,7 @@ def test_one_token_has_no_tpot(plain):
         "enqueued": 1,
         "completed": 1,
         "output_tokens": 1,
+        "steps": 1,
         "busy_s": 0.5,
     }
     plain.replica["kv_blocks_used_max"] = 1

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from servesim.results import PoolHardware, SummaryOptions
-from servesim.results.latencies import group_statistics, latency_statistics
+from servesim.results.latencies import group_statistics, latency_statistics, slo_statistics
 from servesim.results.saturation import backlog_growing
 from servesim.results.schema import SUMMARY, frame_schema
 from servesim.scenario import SloSpec
@@ -80,6 +80,7 @@ def test_plain(plain):
             "requests_unfinished": 0,
             "preemptions": 0,
             "output_tokens": 5,
+            "engine_steps": 3,
             "utilization_ratio": 1.0,
             "kv_used_ratio_max": 3 / 8,
         }
@@ -178,10 +179,58 @@ def test_slo_per_class(plain):
 
 def test_one_token_meets_any_tpot():
     """A request of one token has no time per output token, so that no target on it can be missed."""
-    from servesim.results.latencies import slo_statistics
-
     frame = requests_frame(arrival_s=[0.0, 0.0], ttft_s=[0.1, 0.1], tpot_s=[None, 9.0])
-    assert slo_statistics(frame, SloSpec(tpot_s=0.1), warm_up_s=0.0)["met"] == 1
+    assert slo_statistics(frame, SloSpec(tpot_s=0.1), warm_up_s=0.0, end_s=9.0)["met"] == 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "met", "requests"),
+    [
+        # Of the unfinished, b, c and d have waited 9, 1 and 4 s; a and d have a first token, 2 and 3 s late.
+        ({"ttft_s": 2.5}, 1, 4),  # b and d have missed it, a and c have not
+        ({"ttft_s": 9.0}, 1, 2),  # nobody has missed it: the unfinished are left out, the rejected is not
+        ({"e2e_s": 5.0}, 1, 4),  # a and b have been there for 10 and 9 s
+        # a: 8 s for at most 4 gaps is 2 s at least; d: 1 s for 1 gap.
+        ({"tpot_s": 1.5}, 1, 3),
+        ({"tpot_s": 0.9}, 1, 4),
+        ({"tpot_s": 0.9, "e2e_s": 5.0}, 1, 5),
+    ],
+)
+def test_unfinished_requests_and_targets(targets, met, requests):
+    """An unfinished request counts as a miss once it is too late for a target; before, it does not count."""
+    frame = requests_frame(
+        state=["unfinished"] * 4 + ["completed", "rejected"],
+        arrival_s=[0.0, 1.0, 9.0, 6.0, 0.0, 0.0],
+        first_token_s=[2.0, None, None, 9.0, 1.0, None],
+        ttft_s=[2.0, None, None, 3.0, 1.0, None],
+        tpot_s=[None, None, None, None, 0.5, None],
+        e2e_s=[None, None, None, None, 2.0, None],
+        output_tokens_target=[5, 5, 1, 2, 3, 9],
+    )
+    counts = slo_statistics(frame, SloSpec(**targets), warm_up_s=0.0, end_s=10.0)
+    assert (counts["met"], counts["requests"]) == (met, requests)
+
+
+def test_unfinished_requests_are_judged_by_their_class():
+    """A class with generous targets leaves out what the general ones already count as missed."""
+    frame = requests_frame(
+        state=["unfinished"] * 2, arrival_s=[0.0, 0.0], slo_class=["batch", None], output_tokens_target=[2, 2]
+    )
+    slo = SloSpec.model_validate({"ttft_s": 1.0, "classes": {"batch": {"ttft_s": 60.0}}})
+    counts = slo_statistics(frame, slo, warm_up_s=0.0, end_s=10.0)
+    assert (counts["met"], counts["requests"]) == (0, 1)
+    assert counts["classes"]["batch"]["slo_met_ratio"] is None
+    assert counts["classes"]["batch"]["requests"] == 1
+
+
+def test_rates_include_the_warm_up_and_goodput_does_not(plain):
+    """Two of three requests complete in 1.5 s; one of them arrives in the last 1.25 s, all within targets."""
+    options = SummaryOptions(slo=SloSpec(ttft_s=9.0), warm_up_s=0.25)
+    summary = plain.result(options=options).summary
+    assert summary["requests_per_s"] == 2 / 1.5
+    assert summary["output_tokens_per_s"] == 5 / 1.5
+    assert summary["prompt_tokens_per_s"] == 30 / 1.5
+    assert summary["goodput_requests_per_s"] == 1 / 1.25
 
 
 def test_no_target_at_all(plain):

@@ -77,3 +77,10 @@ def test_a_key_that_is_a_list_is_refused():
     """Keys are texts."""
     with pytest.raises(ScenarioError, match="f:1:3: a key that is not a text"):
         parse_document("? [a, b]\n: 1\n", "f")
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "a: " + "[" * 5000 + "]" * 5000])
+def test_nesting_has_an_end(text):
+    """A file of brackets is refused, closed or not, and does not exhaust the stack."""
+    with pytest.raises(ScenarioError, match=r"f: nested too deeply\. expected a scenario"):
+        parse_document(text, "f")

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from servesim.policies import ROUTERS
 from servesim.scenario.json_schema import scenario_json_schema
 from servesim.scenario.slots import REGISTRIES
 
@@ -78,3 +79,12 @@ def test_no_reference_leads_nowhere(validator):
     text = json.dumps(validator.schema)
     names = {part.split('"')[0] for part in text.split("#/$defs/")[1:]}
     assert names <= set(validator.schema["$defs"])
+
+
+def test_two_names_may_stand_for_one_class(monkeypatch):
+    """Both are in it, with the same parameters."""
+    monkeypatch.setitem(ROUTERS.builtin, "another", ROUTERS.builtin["random"])
+    definitions = scenario_json_schema()["$defs"]
+    first, second = definitions["router.random"]["properties"], definitions["router.another"]["properties"]
+    assert (first["name"]["const"], second["name"]["const"]) == ("random", "another")
+    assert first.keys() == second.keys()

@@ -336,7 +336,78 @@ def test_exactly_one_origin_of_requests(errors, minimal):
 def test_a_missing_section_is_named(errors, minimal):
     """A file without a cluster says so, and points to its beginning."""
     head = minimal[: minimal.index("cluster:")]
-    assert errors(head) == ["s.yaml:1:1: cluster: missing key. expected the replicas that serve them."]
+    assert errors(head) == [
+        "s.yaml:1:1: cluster: missing key. expected a value for 'cluster' (the replicas that serve them)."
+    ]
+
+
+def test_an_abbreviation_keeps_its_letters(errors, minimal):
+    """A description that begins with CSV is quoted so within a sentence."""
+    assert errors(minimal.replace("constant, value: 100", "empirical")) == [
+        "s.yaml:7:5: workload.generator.prompt_tokens.file: missing key. "
+        "expected a value for 'file' (CSV or Parquet file; counts may be probabilities)."
+    ]
+
+
+def test_a_list_whose_items_are_wrong_is_not_too_short(errors, minimal):
+    """Both states of a process are there; what is wrong with them is all that is said."""
+    states = "states: [{rate: 1, mean_s: 2}, {rate: 2, mean_s: 2}]"
+    text = minimal.replace("poisson", "mmpp").replace("rate_per_s: 2", states)
+    found = [line.split(" ")[1] for line in errors(text) if line.startswith("s.yaml")]
+    assert found == [
+        f"workload.generator.states.{index}.{key}:" for index in (0, 1) for key in ("rate_per_s", "rate")
+    ]
+
+
+def test_a_generator_that_nothing_ends_is_named_at_its_line(errors, load, minimal):
+    """Alone and among several sources; a window or max_requests beside it ends it as well."""
+    endless = minimal.replace("    requests: 10\n", "")
+    assert errors(endless) == [
+        "s.yaml:3:3: workload.generator: nothing ends the stream of requests. expected the generator's "
+        "requests or duration_s, a window or max_requests."
+    ]
+    for override in ("max_requests=3", "window={end_s: 5}", "generator.duration_s=5"):
+        load(endless, f"workload.{override}")
+    head, _, tail = endless.partition("  generator:")
+    generator, cluster, end = tail.partition("cluster:")
+    source = "    - generator:" + generator.replace("\n    ", "\n        ")
+    sources = f"{head}  sources:\n{source}      max_requests: 3\n{source}{cluster}{end}"
+    assert errors(sources)[0].startswith("s.yaml:10:7: workload.sources.1.generator: nothing ends")
+    load(sources, "workload.max_requests=9")
+
+
+def test_a_trace_that_is_not_there_is_named_at_its_line(file, load, minimal):
+    """It is looked for where that is asked for; a folder is none."""
+    head, tail = minimal.split("  generator:")[0], minimal[minimal.index("cluster:") :]
+    text = f"{head}  source: {{reader: azure, path: gone.csv}}\n{tail}"
+    assert load(text).workload.source is not None
+    path = file(text)
+    gone = path.parent.resolve() / "gone.csv"
+    for wrong in ("no such file", "a folder"):
+        with pytest.raises(ScenarioError) as caught:
+            load_scenario(path, with_files=True)
+        assert str(caught.value) == (
+            f"{path}:3:33: workload.source.path: {wrong} (got {str(gone)!r}). expected a trace.\n"
+            "  hint: a relative path starts from the scenario file's folder"
+        )
+        gone.mkdir(exist_ok=True)
+    gone.rmdir()
+    gone.touch()
+    assert load_scenario(path, with_files=True) == load(text)
+
+
+@pytest.mark.parametrize(
+    ("override", "wrong", "bound"),
+    [
+        ("run.sample_interval_s=1e-6", "small", "at least 0.001"),
+        ("workload.rate_scale=1e-20", "small", "at least 1e-06"),
+        ("workload.rate_scale=2e6", "large", "at most 1000000.0"),
+    ],
+)
+def test_times_that_the_clock_cannot_resolve_are_refused(errors, minimal, override, wrong, bound):
+    """A run would not end, or its arrivals would fall together."""
+    (message,) = errors(minimal, override)
+    assert f": too {wrong} (got " in message and message.endswith(f"expected {bound}.")
 
 
 def test_a_constructor_that_refuses_is_heard(errors, minimal):

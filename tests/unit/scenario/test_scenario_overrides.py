@@ -78,3 +78,11 @@ def test_a_wrong_override_is_quoted(errors, minimal, override, message):
 def test_all_wrong_overrides_are_reported(errors, minimal):
     """Overrides that lead nowhere are named together."""
     assert [line.split(":")[0] for line in errors(minimal, "seed", "name")] == ["--set seed", "--set name"]
+
+
+def test_a_long_override_is_quoted_once(errors, minimal):
+    """The second mistake in one override is told by its key alone."""
+    override = "cluster.pools.main={model: llama-3.1-8b, gpu: h100-sxm, replicas: 0, tensor_parallel: 0}"
+    first, second = errors(minimal, override)
+    assert first.startswith(f"--set {override}: cluster.pools.0.")
+    assert second.startswith("--set cluster.pools.main=...: cluster.pools.0.")

@@ -9,8 +9,9 @@ import pytest
 from pydantic import Field
 
 from servesim.registry import Registry
-from servesim.scenario.plugins import plugin_info, type_text
+from servesim.scenario.plugins import length_distributions, plugin_info, type_text
 from servesim.scenario.slots import REGISTRIES
+from servesim.workload.registries import GENERATORS
 
 
 class Sample:
@@ -74,3 +75,16 @@ def test_every_builtin_plugin_describes_itself(registry):
 def test_types_are_told_in_words(annotation, text):
     """Readers of a scenario need not know Python."""
     assert type_text(annotation) == text
+
+
+def test_length_distributions_are_told_like_plugins():
+    """Each with its keys, the required ones first; a key that holds another distribution says so."""
+    told = {info.name: info for info in length_distributions()}
+    assert list(told) == [
+        "constant", "lognormal", "exponential", "zipf", "uniform", "empirical", "mixture",
+    ]  # fmt: skip
+    uniform = [(p.name, p.required) for p in told["uniform"].parameters]
+    assert uniform == [("low", True), ("high", True), ("min", False), ("max", False)]
+    assert all(p.description for info in told.values() for p in info.parameters)
+    poisson = plugin_info(GENERATORS, "poisson")
+    assert [p.type for p in poisson.parameters[:2]] == ["length distribution"] * 2

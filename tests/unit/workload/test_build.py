@@ -73,6 +73,30 @@ def test_the_end_of_a_generator_must_be_known() -> None:
     assert collect({"generator": constant(duration_s=5, requests=2)}).height == 2
 
 
+def test_the_number_of_requests_is_noted_even_if_the_run_ends_first(tmp_path: Path) -> None:
+    """It is known of a trace beforehand; with thinning it is known at the end only."""
+    path = rows(tmp_path / "t.csv", TABLE + "0,1,1\n1,1,1\n")
+    spec = {"source": {"reader": "table", "path": path}, "repeat": 3}
+    workload = build(spec)
+    assert workload.notes["requests"] == 6
+    thinned = build(spec | {"thin_ratio": 1.0})
+    assert "requests" not in thinned.notes
+    list(thinned.frames())
+    assert thinned.notes["requests"] == 6
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "late"),
+    [(1_700_000_000, 1_700_000_600, True), (4000, 4401, False), (4001, 4401, True), (30, 31, False)],
+)
+def test_a_first_arrival_far_from_0_is_noted(first: int, last: int, late: bool, tmp_path: Path) -> None:
+    """Far is more than an hour, and more than ten times what lies between the first and the last."""
+    path = rows(tmp_path / "t.csv", f"{TABLE}{first},1,1\n{last},1,1\n")
+    workload = build({"source": {"reader": "table", "path": path, "start_at_zero": False}})
+    list(workload.frames())
+    assert workload.notes.get("first_arrival_s") == (first if late else None)
+
+
 def test_a_generators_duration_is_the_period_of_a_repetition() -> None:
     """Five seconds of arrivals repeat after five seconds, not after four and a gap."""
     spec = {"generator": constant(rate_per_s=0.5, duration_s=5), "repeat": 2}

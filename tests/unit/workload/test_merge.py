@@ -56,12 +56,11 @@ def test_an_endless_stream_can_be_merged() -> None:
             yield frame([second + 0.5], tenant=["endless"])
 
     parts = [
-        RequestStream(frames=endless, requests=None, endless=True),
+        RequestStream(frames=endless, requests=None),
         stream_of(frame([0, 1], tenant=["a"] * 2), frame([2], tenant=["a"])),
     ]
     merged = merge(parts)
     taken = pl.concat(list(itertools.islice(merged.frames(), 8)))
-    assert merged.endless
     assert merged.requests is None
     assert taken["arrival_s"].head(5).to_list() == [0, 0.5, 1, 1.5, 2]
     assert max(read) < 10

@@ -91,6 +91,11 @@ def test_prefix_blocks_come_from_lists(tmp_path: Path) -> None:
     [
         (COLUMNS | {"output_tokens": "out"}, r"missing column 'out' \(got 'ts', 'input', 'output'\)"),
         (
+            {},
+            r"missing column 'arrival_s' \(got 'ts', 'input', 'output'\)\. expected 'arrival_s', "
+            r"'prompt_tokens', 'output_tokens'\n  hint: columns: \{arrival_s: NAME, \.\.\.\} says",
+        ),
+        (
             COLUMNS | {"promt_tokens": "input"},
             r"unknown name \(got 'promt_tokens'\)[\s\S]*did you mean 'prompt_tokens'",
         ),
@@ -133,3 +138,13 @@ def test_real_parquet_of_another_trace_is_read(shared: Callable[[str], Path]) ->
     path = shared("traces/claude_code/requests.parquet")
     source = {"reader": "table", "path": path, "columns": columns, "zero_output": "keep_as_one"}
     assert collect({"source": source}).height == 49_334
+
+
+def test_too_many_tokens_are_told_the_limit(tmp_path: Path) -> None:
+    """Three billion is a whole number; what is wrong is its size."""
+    path = rows(tmp_path / "t.csv", "ts,input,output\n0,1,1\n1,3000000000,1\n")
+    with pytest.raises(TraceError) as caught:
+        TableReader(path=path, columns=COLUMNS).read()
+    assert str(caught.value).endswith(
+        "row 2: input: unusable value (got 3000000000). expected at most 2147483647 tokens"
+    )
