@@ -96,7 +96,7 @@ def run(
     [0]
     """
     if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario, overrides=overrides)
+        scenario = load_scenario(scenario, overrides=overrides, with_files=True)
     elif overrides:
         raise ScenarioError(
             f"overrides: only a file takes them (got {overrides[0]!r} with a Scenario). expected none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ def missing_files(scenario: Scenario) -> list[Problem]:
     return [
         Problem(
             key,
-            f"{'a folder' if path.is_dir() else 'no such file'} (got {str(path)!r}). expected a trace.",
+            f"{'a folder' if os.path.isdir(path) else 'no such file'} (got {str(path)!r}). expected a trace.",
             "a relative path starts from the scenario file's folder",
         )
         for key, path in input_files(scenario)
-        if not path.is_file()
+        if os.path.isdir(path) or not os.path.exists(path)  # unlike Path's, these never raise
     ]
 
 
