@@ -1,8 +1,6 @@
 """``python -m servesim``: the command line."""
 
-import sys
-
-from servesim.cli import main
+from servesim.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -163,7 +163,9 @@ class Replica:
 
     def _cut(self, now: float) -> None:
         """Wake up at the end of the step in flight instead of at the end of the leap."""
-        steps = max(self.done + 1, steps_until(now, self.start_s, self.step_s, self.growth_s))
+        steps = steps_until(now, self.start_s, self.step_s, self.growth_s)
+        if steps <= self.done:
+            steps = self.done + 1
         if steps < self.planned:
             self.planned = steps
             self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))
@@ -201,7 +203,7 @@ class Replica:
 
     def _book_prefills(self, steps: int) -> None:
         block_tokens = self.block_tokens
-        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
+        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks):  # noqa: B905 (strict= costs)
             before = request.computed_tokens
             request.computed_tokens = after = before + chunk * steps
             self.prefill_blocks += -(-after // block_tokens) + (-before // block_tokens)
