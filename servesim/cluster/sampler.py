@@ -10,8 +10,8 @@ from servesim.cluster.system import System
 from servesim.cluster.views import LiveReplicaView
 
 FIRST_INTERVAL_S = 1.0
-TICKS_MAX = 512
-ROWS_MAX = 16_384
+TICKS_MAX = 256
+ROWS_MAX = 8_192
 
 
 class Sampler:

@@ -227,7 +227,7 @@ class RunSpec(_Section):
         default=None,
         ge=1e-3,
         description="Time in s between two rows of a replica's time series, at least 0.001; null: 1 s, doubled "
-        "as the run goes on, so that a replica of a long run has between 256 and 512 rows, fewer with many "
+        "as the run goes on, so that a replica of a long run has between 128 and 256 rows, fewer with many "
         "replicas.",
     )
 
