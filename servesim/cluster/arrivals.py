@@ -121,6 +121,8 @@ class Arrivals:
         """Yield the requests of each frame; a request is made when it is about to arrive."""
         request_id = 0
         for frame in frames:
+            if frame.is_empty():
+                continue
             late = self.horizon_s is not None and frame["arrival_s"][-1] >= self.horizon_s
             if late:
                 frame = frame.filter(pl.col("arrival_s") < self.horizon_s)  # noqa: PLW2901

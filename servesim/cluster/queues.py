@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -31,6 +31,8 @@ class WaitingQueue(Protocol):
         """Return the running request to preempt; *running* is in order of admission."""
 
     def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
 
 
 class FifoQueue(deque[Request]):
@@ -89,10 +91,10 @@ class KeyQueue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Request]:
         return (request for _, _, request in self._heap)
 
 
-def queue_for(scheduler: Scheduler) -> FifoQueue | KeyQueue:
+def queue_for(scheduler: Scheduler) -> WaitingQueue:
     """Return an empty queue in the order of *scheduler*."""
     return FifoQueue() if type(scheduler) is FirstComeFirstServed else KeyQueue()

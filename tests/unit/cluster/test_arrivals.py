@@ -173,3 +173,10 @@ def test_the_end_of_arrivals_is_told():
     workload = [frame([(0.0, 1, 1), (2.0, 1, 1)])]
     cluster.serve(workload, on_last=lambda: told.append(cluster.system.clock.now))
     assert told == [2.0]
+
+
+def test_an_empty_frame_is_passed_over():
+    """A workload may yield frames without rows, also under a horizon."""
+    cluster = Cluster(["m"])
+    cluster.serve([frame([]), frame([(0.0, 1, 1)]), frame([]), frame([(9.0, 1, 1)])], horizon_s=5.0)
+    assert cluster.taken("arrival_s") == [[0.0]]
