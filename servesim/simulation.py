@@ -168,7 +168,10 @@ def _interrupting(cluster: Cluster) -> Iterator[None]:
     The block includes what is done with a run that has ended: summarising and saving take seconds for
     millions of requests, and a Ctrl-C that comes too late to shorten the run must not cost its result.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a worker: its parent hears Ctrl-C
+    ):
         yield
         return
 

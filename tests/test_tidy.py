@@ -30,12 +30,19 @@ IMPORTS = {
     "scenario": {"catalog", "errors", "latency", "policies", "registry", "rng", "workload"},
     "cluster": {"catalog", "errors", "latency", "policies", "registry", "rng", "scenario", "workload"},
     "results": {"cluster", "errors", "scenario", "workload"},
+    "report": {"errors", "results", "scenario"},
+    "simulation": {
+        *("catalog", "cluster", "errors", "latency", "policies", "registry", "results", "scenario"),
+        "workload",
+    },
+    "experiments": {"errors", "results", "rng", "scenario", "simulation", "workload"},
+    "checks": {"errors", "experiments", "results", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, report. What is not listed (the facade, simulation, cli, testing) stands at the end and may import
-everything."""
+results, simulation, experiments, checks; the report knows results only. What is not listed (the facade, cli,
+testing) stands at the end and may import everything."""
 
-LAST = {"cli", "testing", "simulation", "__init__", "__main__"}
+LAST = {"cli", "testing", "__init__", "__main__"}
 """What no part of the library may import."""
 
 HOMES = {
@@ -49,7 +56,7 @@ HOMES = {
 }
 """Library to the packages that may import it."""
 
-INSIDE_FUNCTIONS = {"matplotlib", "pandas", "ray"}
+INSIDE_FUNCTIONS = {"loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
 """Libraries so slow to import that only the functions that need them do."""
 
 MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 60, 8

@@ -66,7 +66,7 @@ class Document:
         return Mark(self.label, 1, 1)
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, *, what: str = "a scenario file") -> Document:
     """Return the content of the file at *path*.
 
     Raises
@@ -77,14 +77,14 @@ def read_document(path: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ScenarioError(f"{path}: no such file. expected a scenario file.") from None
+        raise ScenarioError(f"{path}: no such file. expected {what}.") from None
     except IsADirectoryError:
-        raise ScenarioError(f"{path}: a directory. expected a scenario file.") from None
+        raise ScenarioError(f"{path}: a directory. expected {what}.") from None
     except UnicodeDecodeError as error:
-        message = f"{path}: not a text in UTF-8 ({error.reason}). expected a scenario file."
+        message = f"{path}: not a text in UTF-8 ({error.reason}). expected {what}."
         raise ScenarioError(message) from error
     except OSError as error:
-        message = f"{path}: cannot be read ({error.strerror}). expected a scenario file."
+        message = f"{path}: cannot be read ({error.strerror}). expected {what}."
         raise ScenarioError(message) from error
     return parse_document(text, str(path))
 

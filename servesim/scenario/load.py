@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from servesim.errors import ScenarioError
 from servesim.scenario.document import Document, Mark, read_document
@@ -14,8 +15,16 @@ from servesim.scenario.overrides import apply_overrides
 from servesim.scenario.problems import Problem, problems_of, shown
 from servesim.scenario.schema import Scenario
 
+Model = TypeVar("Model", bound=BaseModel)
 
-def load_scenario(path: str | Path, *, overrides: Sequence[str] = (), with_files: bool = False) -> Scenario:
+
+def load_scenario(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    varied: Sequence[str] = (),
+    with_files: bool = False,
+) -> Scenario:
     """Return the scenario in the YAML file at *path*.
 
     Parameters
@@ -25,6 +34,9 @@ def load_scenario(path: str | Path, *, overrides: Sequence[str] = (), with_files
     overrides
         Changes such as ``"cluster.pools.main.replicas=8"``: keys separated by dots, items of a list by
         position or by their ``name``, the value as YAML.
+    varied
+        Further changes, applied after *overrides*: the values that an experiment gives to its axes. Messages
+        call them so.
     with_files
         Whether the traces that it names must be there, too. A scenario can be looked at without them.
 
@@ -37,6 +49,7 @@ def load_scenario(path: str | Path, *, overrides: Sequence[str] = (), with_files
     path = Path(path)
     document = read_document(path)
     apply_overrides(document, overrides)
+    apply_overrides(document, varied, option="--vary")
     scenario = check_document(document, base_dir=path.absolute().parent)
     if with_files and (missing := missing_files(scenario)):
         raise _error(missing, document)
@@ -45,15 +58,26 @@ def load_scenario(path: str | Path, *, overrides: Sequence[str] = (), with_files
 
 def check_document(document: Document, *, base_dir: Path) -> Scenario:
     """Return the scenario that *document* describes; errors as in `load_scenario`."""
+    return checked(document, Scenario, what="a scenario", base_dir=base_dir)
+
+
+def checked(document: Document, model: type[Model], *, what: str, base_dir: Path) -> Model:
+    """Return what *document* describes: a *model*, which messages call *what*.
+
+    Raises
+    ------
+    ScenarioError
+        If anything is wrong; all mistakes are named at once, each at its line.
+    """
     if not isinstance(document.data, dict):
         raise ScenarioError(
-            f"{document.mark(())}: not a scenario (got {shown(document.data)}). "
-            f"expected a mapping with the keys {', '.join(Scenario.model_fields)}."
+            f"{document.mark(())}: not {what} (got {shown(document.data)}). "
+            f"expected a mapping with the keys {', '.join(model.model_fields)}."
         )
     try:
-        return Scenario.model_validate(document.data, context={"base_dir": base_dir})
+        return model.model_validate(document.data, context={"base_dir": base_dir})
     except ValidationError as error:
-        problems = problems_of(error, Scenario, document.data)
+        problems = problems_of(error, model, document.data)
     raise _error(problems, document)
 
 

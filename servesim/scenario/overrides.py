@@ -10,7 +10,7 @@ from servesim.scenario.document import Document, Mark, parse_document
 from servesim.scenario.problems import Path, shown
 
 
-def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
+def apply_overrides(document: Document, overrides: Sequence[str], *, option: str = "--set") -> None:
     """Change *document* as *overrides* say, in their order.
 
     Parameters
@@ -20,6 +20,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
     overrides
         ``key=value`` each: keys separated by dots, items of a list by position or by their ``name``, the
         value as YAML. Keys that the file lacks are added.
+    option
+        What messages call the place that the overrides come from.
 
     Raises
     ------
@@ -29,15 +31,15 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
     problems = []
     for override in overrides:
         try:
-            _apply(document, override)
+            _apply(document, override, option)
         except ScenarioError as error:
             problems.append(str(error))
     if problems:
         raise ScenarioError("\n".join(problems))
 
 
-def _apply(document: Document, override: str) -> None:
-    label = f"--set {override}"
+def _apply(document: Document, override: str, option: str) -> None:
+    label = f"{option} {override}"
     dotted, separator, text = override.partition("=")
     parts = dotted.strip().split(".")
     if not separator or not all(parts):

@@ -32,7 +32,7 @@ def build_workload(spec: WorkloadSpec, *, seed: int, base_dir: Path | None = Non
     spec
         The scenario's ``workload:`` block.
     seed
-        The scenario's seed. Generators, thinning, and each of several sources draw from streams of their own.
+        The scenario's seed. Generators, resampling, and each of several sources draw from streams of their own.
     base_dir
         What relative paths start from; the working directory if None.
 
@@ -104,7 +104,7 @@ class StreamedWorkload:
         if rows == 0:
             raise ScenarioError(
                 "workload: no request is left (got 0 after all transforms). expected at least one",
-                hint="look at window, thin_ratio and the generator's duration_s",
+                hint="look at window, resample and the generator's duration_s",
             )
         self.notes["requests"] = rows
         if first_s > max(LATE_S, LATE_SPANS * (last_s - first_s)):

@@ -71,10 +71,39 @@ class LengthTransform(BaseModel):
         return self
 
 
+class ResampleSpec(BaseModel):
+    """How the run's seed draws another sample of the same requests: blocks of time, thinning, or both.
+
+    With neither, the seeds of an experiment differ only in the random choices of policies.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    block_s: float | None = Field(
+        default=None,
+        ge=0.1,
+        allow_inf_nan=False,
+        description="Block bootstrap over time: the trace is put together anew from stretches of this many "
+        "seconds, drawn with replacement. Only for a source: a generator draws anew for each seed.",
+    )
+    thin_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Thinning: keep each request with this probability. The rate falls with it.",
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.block_s is None and self.thin_ratio is None:
+            raise ValueError("nothing to draw (got neither). expected block_s, thin_ratio or both")
+        return self
+
+
 class TransformSpec(BaseModel):
     """What is done to a stream of requests.
 
-    The order is fixed: ``window``, ``thin_ratio``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
+    The order is fixed: ``window``, ``resample``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
     ``rate_scale``, ``model_map``, the tags, ``max_requests``.
     """
 
@@ -84,11 +113,9 @@ class TransformSpec(BaseModel):
         default=None,
         description="Keep only this stretch of time, in the source's own time (before rate_scale).",
     )
-    thin_ratio: float | None = Field(
+    resample: ResampleSpec | None = Field(
         default=None,
-        gt=0,
-        le=1,
-        description="Keep each request with this probability, drawn from the run's seed.",
+        description="Draw another sample of the requests, from the run's seed; null: as they are.",
     )
     prompt_tokens: LengthTransform | None = Field(
         default=None, description="Scale, then clip prompt lengths."
@@ -138,6 +165,7 @@ class MixSpec(TransformSpec, OriginSpec):
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
         _check_one_of(source=self.source, generator=self.generator)
+        _check_resampling(self, self.source)
         return self
 
 
@@ -154,6 +182,7 @@ class WorkloadSpec(TransformSpec, OriginSpec):
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
         _check_one_of(source=self.source, generator=self.generator, sources=self.sources)
+        _check_resampling(self, self.source)
         return self
 
 
@@ -162,4 +191,12 @@ def _check_one_of(**origins: object) -> None:
     if len(given) != 1:
         raise ValueError(
             f"expected exactly one of {', '.join(origins)} (got {' and '.join(given) or 'none'})"
+        )
+
+
+def _check_resampling(spec: TransformSpec, source: SourceSpec | None) -> None:
+    if spec.resample is not None and spec.resample.block_s is not None and source is None:
+        raise ValueError(
+            f"resample.block_s: no single trace to draw from (got {spec.resample.block_s!r}). "
+            "expected it beside a source"
         )

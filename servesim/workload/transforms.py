@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import polars as pl
 
 from servesim.errors import ScenarioError
-from servesim.rng import stream
+from servesim.workload.resample import bootstrap_blocks, thin
 from servesim.workload.schema import TOKENS_MAX
 from servesim.workload.spec import LengthTransform, TransformSpec, WindowSpec
 from servesim.workload.stream import RequestStream
@@ -20,9 +20,9 @@ from servesim.workload.timestamps import seconds
 def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestStream:
     """Return *origin* with the transforms of *spec* applied, in the order that `TransformSpec` states.
 
-    *seed* is what thinning draws from; a repetition thins the same requests again.
+    *seed* is what resampling draws from; a repetition plays the same sample again.
     """
-    window = spec.window
+    window, resample = spec.window, spec.resample
     period_s = window.end_s - window.start_s if window else origin.period_s
     columns = _columns(spec)
 
@@ -30,8 +30,10 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
         frames = origin.frames()
         if window:
             frames = _cut(frames, window)
-        if spec.thin_ratio is not None:
-            frames = _thin(frames, spec.thin_ratio, seed)
+        if resample and resample.block_s is not None:
+            frames = bootstrap_blocks(frames, block_s=resample.block_s, period_s=period_s, seed=seed)
+        if resample and resample.thin_ratio is not None:
+            frames = thin(frames, resample.thin_ratio, seed)
         return frames
 
     def whole() -> Iterator[pl.DataFrame]:
@@ -42,7 +44,7 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
             frames = (frame.with_columns(columns) for frame in frames)
         return frames if spec.max_requests is None else _head(frames, spec.max_requests)
 
-    known = None if window or spec.thin_ratio is not None else origin.requests
+    known = None if window or resample else origin.requests
     requests = None if known is None else known * spec.repeat
     return RequestStream(
         frames=whole,
@@ -111,13 +113,6 @@ def _cut(frames: Iterator[pl.DataFrame], window: WindowSpec) -> Iterator[pl.Data
             return
         kept = frame.filter(arrival.is_between(window.start_s, window.end_s, closed="left"))
         yield kept.with_columns(arrival - window.start_s)
-
-
-def _thin(frames: Iterator[pl.DataFrame], ratio: float, seed: int) -> Iterator[pl.DataFrame]:
-    """Keep each request with probability *ratio*: one number per request, so that framing does not matter."""
-    rng = stream(seed, "thinning")
-    for frame in frames:
-        yield frame.filter(pl.Series(rng.random(frame.height) < ratio))
 
 
 def _repeat(

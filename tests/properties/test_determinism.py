@@ -31,7 +31,7 @@ workload:
           components:
             - {weight: 3, tokens: {distribution: zipf, a: 1.5, max: 40}}
             - {weight: 1, tokens: {distribution: exponential, mean: 8}}
-      thin_ratio: 0.999
+      resample: {thin_ratio: 0.999}
       tenant: one
     - generator:
         name: weibull

@@ -43,7 +43,7 @@ def test_frames_have_exactly_the_schema_and_at_most_a_chunk(tmp_path: Path) -> N
 
 def test_a_workload_can_be_played_twice() -> None:
     """Each call of frames starts anew, with the same requests and the same notes."""
-    workload = build({"generator": constant(requests=5), "thin_ratio": 0.5}, seed=4)
+    workload = build({"generator": constant(requests=5), "resample": {"thin_ratio": 0.5}}, seed=4)
     first, second = pl.concat(list(workload.frames())), pl.concat(list(workload.frames()))
     assert first.equals(second)
     assert workload.notes["requests"] == first.height
@@ -79,7 +79,7 @@ def test_the_number_of_requests_is_noted_even_if_the_run_ends_first(tmp_path: Pa
     spec = {"source": {"reader": "table", "path": path}, "repeat": 3}
     workload = build(spec)
     assert workload.notes["requests"] == 6
-    thinned = build(spec | {"thin_ratio": 1.0})
+    thinned = build(spec | {"resample": {"thin_ratio": 1.0}})
     assert "requests" not in thinned.notes
     list(thinned.frames())
     assert thinned.notes["requests"] == 6

@@ -131,13 +131,13 @@ def test_max_requests_is_the_head_after_all_else(limit: int, cuts: list[int]) ->
 def test_thinning_depends_on_the_seed_and_not_on_the_frames(cuts: list[int], seed: int) -> None:
     """The same requests stay however the stream is cut into frames."""
     whole = frame(range(50))
-    spec = {"thin_ratio": 0.5}
+    spec = {"resample": {"thin_ratio": 0.5}}
     assert applied(spec, *split(whole, cuts), seed=seed).equals(applied(spec, whole, seed=seed))
 
 
 def test_thinning_keeps_the_asked_share() -> None:
     """10,000 requests at 0.3: within five standard errors of 3,000."""
-    kept = applied({"thin_ratio": 0.3}, frame(range(10_000))).height
+    kept = applied({"resample": {"thin_ratio": 0.3}}, frame(range(10_000))).height
     assert abs(kept - 3000) < 5 * (10_000 * 0.3 * 0.7) ** 0.5
 
 
@@ -160,7 +160,7 @@ def test_rebatching_loses_nothing(heights: list[int], rows: int) -> None:
         ({"repeat": 3}, 15),
         ({"max_requests": 2}, 2),
         ({"max_requests": 9}, 5),
-        ({"thin_ratio": 0.5}, None),
+        ({"resample": {"thin_ratio": 0.5}}, None),
     ],
 )
 def test_the_number_of_requests_is_told_where_it_is_known(spec: dict[str, Any], expected: int | None) -> None:

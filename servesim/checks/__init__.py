@@ -1,0 +1,1 @@
+"""Checks: expectations of experiments, and the gate that they make for CI."""

@@ -1,0 +1,1 @@
+"""Reports: what runs and comparisons look like to a reader."""

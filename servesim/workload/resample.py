@@ -1,0 +1,80 @@
+"""Another sample of a recorded trace: what differs between the seeds of an experiment on real data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from servesim.rng import stream
+from servesim.workload.schema import CHUNK_ROWS
+
+
+def bootstrap_blocks(
+    frames: Iterator[pl.DataFrame], *, block_s: float, period_s: float | None, seed: int
+) -> Iterator[pl.DataFrame]:
+    """Yield a circular block bootstrap over time of the requests in *frames*.
+
+    Time is laid out with blocks of *block_s*, each filled with the arrivals of a stretch of the same length
+    that begins at a uniform random time of the original; a stretch that passes the end goes on at the begin.
+    Requests keep their distances within a block, so that bursts shorter than *block_s* survive, and every
+    request is as likely as any other (D. N. Politis and J. P. Romano, A circular block-resampling procedure
+    for stationary data, 1992).
+
+    Parameters
+    ----------
+    frames
+        All requests, in order of arrival; they are held in memory.
+    block_s
+        Length of a block. A longer one than the original leaves a single block: the original, shifted.
+    period_s
+        Length of the original; None: one mean gap beyond its last arrival.
+    seed
+        The scenario's seed.
+    """
+    parts = list(frames)
+    if not sum(part.height for part in parts):
+        yield from parts
+        return
+    whole = pl.concat(parts, rechunk=True)
+    arrival_s = whole["arrival_s"].to_numpy()
+    if period_s is None:
+        gaps = len(arrival_s) - 1
+        period_s = float(arrival_s[-1] + ((arrival_s[-1] - arrival_s[0]) / gaps if gaps else 0.0))
+    if period_s <= 0.0:
+        yield whole  # everything arrives at once: there is no time to resample
+        return
+    blocks = math.ceil(period_s / block_s)
+    starts_s = stream(seed, "resample", "blocks").random(blocks) * period_s
+    rows, times_s = _draw(arrival_s, starts_s, block_s=min(block_s, period_s), period_s=period_s)
+    resampled = whole[rows].with_columns(pl.Series("arrival_s", times_s, dtype=pl.Float64))
+    yield from resampled.iter_slices(CHUNK_ROWS)
+
+
+def _draw(
+    arrival_s: np.ndarray[tuple[int], np.dtype[np.float64]],
+    starts_s: np.ndarray[tuple[int], np.dtype[np.float64]],
+    *,
+    block_s: float,
+    period_s: float,
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Return the rows that fill each block in turn, and when they arrive."""
+    twice_s = np.concatenate([arrival_s, arrival_s + period_s])  # a stretch may pass the end
+    first = np.searchsorted(twice_s, starts_s, side="left")
+    places_s = np.arange(len(starts_s)) * block_s
+    lengths_s = np.minimum(block_s, period_s - places_s)
+    counts = np.searchsorted(twice_s, starts_s + lengths_s, side="left") - first
+    offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn = np.repeat(first, counts) + offset
+    times_s = twice_s[drawn] - np.repeat(starts_s - places_s, counts)
+    # Subtracting rounds: order is restored here, by less than the clock resolves.
+    return drawn % len(arrival_s), np.maximum.accumulate(np.maximum(times_s, 0.0))
+
+
+def thin(frames: Iterator[pl.DataFrame], ratio: float, seed: int) -> Iterator[pl.DataFrame]:
+    """Keep each request with probability *ratio*: one number per request, so that framing does not matter."""
+    rng = stream(seed, "thinning")
+    for frame in frames:
+        yield frame.filter(pl.Series(rng.random(frame.height) < ratio))
