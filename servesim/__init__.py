@@ -17,6 +17,7 @@ from servesim._version import __version__
 
 if TYPE_CHECKING:
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
+    from servesim.experiments.compare import compare
     from servesim.results import RunResult
     from servesim.scenario import Scenario, load_scenario
     from servesim.simulation import run, simulate
@@ -29,6 +30,7 @@ _HOMES = {
     "ScenarioError": "servesim.errors",
     "ServesimError": "servesim.errors",
     "TraceError": "servesim.errors",
+    "compare": "servesim.experiments.compare",
     "load_scenario": "servesim.scenario",
     "run": "servesim.simulation",
     "simulate": "servesim.simulation",
@@ -43,6 +45,7 @@ __all__ = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "compare",
     "load_scenario",
     "run",
     "simulate",

@@ -24,6 +24,7 @@ PUBLIC = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "compare",
     "load_scenario",
     "run",
     "simulate",

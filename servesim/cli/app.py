@@ -34,6 +34,21 @@ Overrides = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr but errors.")]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE,VALUE",
+        help="A key of the scenario and the values it takes; every combination of repeated ones is a variant.",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's own on.")]
+Confidence = Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence of intervals.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that simulate; else one per CPU core.", show_default=False),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +117,7 @@ def run(
         ),
     ] = None,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr but errors.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Simulate a scenario and print a summary.
 
@@ -112,6 +127,54 @@ def run(
     from servesim.cli.run import run_scenario
 
     return run_scenario(file, overrides or (), out=out, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def compare(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Scenarios in YAML.", show_default=False)
+    ],
+    vary: Vary = None,
+    overrides: Overrides = None,
+    seeds: Seeds = 10,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Variant that the others are compared with; else the first one."),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="KEY", help="Key of the summary to compare; may be repeated."),
+    ] = None,
+    interval: Annotated[str, typer.Option(help="How intervals are made: t or bootstrap.")] = "t",
+    confidence: Confidence = 0.95,
+    warm_up: Annotated[
+        str, typer.Option(metavar="RULE", help="scenario, auto (MSER-5), or a time in s.")
+    ] = "scenario",
+    workers: Workers = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the comparison in this directory.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Compare variants of a scenario: is B better than A, by how much, and is that noise?
+
+    All variants see the same arrivals for a seed. Prints each metric with its paired difference to the
+    baseline and the interval of it, and marks what is significant.
+    """
+    from servesim.cli.compare import Output, compare_options, compare_scenarios
+
+    return compare_scenarios(
+        files,
+        vary or (),
+        overrides or (),
+        seeds=seeds,
+        baseline=baseline,
+        options=compare_options(metrics, interval=interval, confidence=confidence, warm_up=warm_up),
+        workers=workers,
+        how=Output(as_json=as_json, quiet=quiet, out=out),
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The progress bar of a run: on a terminal only, and only for runs that take a while."""
+"""Progress bars of runs and experiments: on a terminal only, and only for what takes a while."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PATIENCE_S = 1.0
-"""A run that ends within this time shows no bar."""
+"""What ends within this time shows no bar."""
 
 
-class Progress:
-    """What `servesim.simulation.simulate` calls to tell how far it is; a context manager that cleans up.
+class _Bar:
+    """A bar that appears after a while; a context manager that cleans up.
 
     Parameters
     ----------
@@ -38,19 +38,18 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, arrived: int, expected: int | None, simulated_s: float) -> None:
-        """Show that *arrived* of *expected* requests have entered, and the simulated time."""
+    def show(self, completed: int, total: int | None, text: str) -> None:
+        """Show that *completed* of *total* is done, and *text* beside the bar."""
         if not self._enabled:
             return
         if self._bar is None:
             if time.monotonic() - self._started < PATIENCE_S:
                 return
-            self._show()
+            self._start()
         assert self._bar is not None and self._task is not None
-        text = f"{arrived:,} requests, {simulated_s:,.0f} s simulated"
-        self._bar.update(self._task, completed=arrived, total=expected, description=text)
+        self._bar.update(self._task, completed=completed, total=total, description=text)
 
-    def _show(self) -> None:
+    def _start(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -59,3 +58,19 @@ class Progress:
         self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task("", total=None)
         self._bar.start()
+
+
+class Progress(_Bar):
+    """What `servesim.simulation.simulate` calls to tell how far a run is."""
+
+    def __call__(self, arrived: int, expected: int | None, simulated_s: float) -> None:
+        """Show that *arrived* of *expected* requests have entered, and the simulated time."""
+        self.show(arrived, expected, f"{arrived:,} requests, {simulated_s:,.0f} s simulated")
+
+
+class PointsProgress(_Bar):
+    """What experiments call to tell how many of their runs are done."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show that *done* of *total* runs are there, and the time that the rest will take."""
+        self.show(done, total, f"{done:,} of {total:,} runs" if total is not None else f"{done:,} runs")

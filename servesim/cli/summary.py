@@ -57,10 +57,11 @@ def summary_text(
     notes = _notes(summary, provenance or {})
     parts += ["", *notes] if notes else []
     parts += [f"saved in {escape(str(saved))}"] if saved is not None else []
-    return _rendered(parts)
+    return rendered(parts)
 
 
-def _rendered(parts: list[RenderableType]) -> str:
+def rendered(parts: list[RenderableType]) -> str:
+    """Return *parts* as text for stdout: styled on a terminal, plain and unfolded elsewhere."""
     terminal = sys.stdout.isatty()
     text = io.StringIO()
     console = Console(

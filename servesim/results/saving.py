@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,22 @@ def is_result(directory: Path) -> bool:
     return (directory / SUMMARY_FILE).is_file() and (directory / "requests.parquet").is_file()
 
 
-def check_destination(directory: Path) -> None:
+def check_destination(
+    directory: Path, *, is_older: Callable[[Path], bool] = is_result, what: str = "result"
+) -> None:
     """Refuse a place that a result must not replace.
 
     A result may go where there is nothing, or an empty directory, or an older result. Call it before a long
     run too.
+
+    Parameters
+    ----------
+    directory
+        The place.
+    is_older
+        Tells whether a directory holds an older thing of the kind, which may be replaced.
+    what
+        What messages call it.
 
     Raises
     ------
@@ -41,21 +52,23 @@ def check_destination(directory: Path) -> None:
     """
     with disk_errors(directory):
         if not os.path.lexists(directory) or (
-            directory.is_dir() and (is_result(directory) or not any(directory.iterdir()))
+            directory.is_dir() and (is_older(directory) or not any(directory.iterdir()))
         ):
             return
-    what = "a directory of other files" if directory.is_dir() else "a file"
+    got = "a directory of other files" if directory.is_dir() else "a file"
     raise ServesimError(
-        f"{directory}: a result cannot be saved here (got {what}). expected a new or empty directory, or an "
-        "older result"
+        f"{directory}: a {what} cannot be saved here (got {got}). expected a new or empty directory, or an "
+        f"older {what}"
     )
 
 
 @contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
+def replacing(
+    directory: Path, *, is_older: Callable[[Path], bool] = is_result, what: str = "result"
+) -> Iterator[Path]:
     """Give a new directory to fill; it takes the place of *directory* if the block ends well, or vanishes.
 
-    An older result stays until the new one is complete.
+    An older result stays until the new one is complete. Parameters are those of `check_destination`.
 
     Raises
     ------
@@ -63,7 +76,7 @@ def replacing(directory: Path) -> Iterator[Path]:
         If *directory* holds something else, or the disk is full or not writable.
     """
     final = directory.absolute()
-    check_destination(final)
+    check_destination(final, is_older=is_older, what=what)
     with disk_errors(directory):
         final.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
