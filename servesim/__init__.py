@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from servesim._version import __version__
 
 if TYPE_CHECKING:
+    from servesim.checks.run import check
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
     from servesim.experiments.compare import compare
     from servesim.results import RunResult
@@ -30,6 +31,7 @@ _HOMES = {
     "ScenarioError": "servesim.errors",
     "ServesimError": "servesim.errors",
     "TraceError": "servesim.errors",
+    "check": "servesim.checks.run",
     "compare": "servesim.experiments.compare",
     "load_scenario": "servesim.scenario",
     "run": "servesim.simulation",
@@ -45,6 +47,7 @@ __all__ = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "check",
     "compare",
     "load_scenario",
     "run",

@@ -52,11 +52,11 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "hypothesis": {"testing"},
-    "pytest": set(),
+    "pytest": {"testing"},
 }
 """Library to the packages that may import it."""
 
-INSIDE_FUNCTIONS = {"loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
+INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
 """Libraries so slow to import that only the functions that need them do."""
 
 MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 60, 8

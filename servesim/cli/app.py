@@ -78,7 +78,7 @@ def console() -> NoReturn:
     cost a tenth of a second.
     """
     code = main()
-    if code == OK:
+    if code == OK and "loky" not in sys.modules:  # worker processes are ended in order
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -174,6 +174,46 @@ def compare(
         options=compare_options(metrics, interval=interval, confidence=confidence, warm_up=warm_up),
         workers=workers,
         how=Output(as_json=as_json, quiet=quiet, out=out),
+    )
+
+
+@app.command()
+def check(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Check files in YAML.", show_default=False)
+    ],
+    strict: Annotated[bool, typer.Option("--strict", help="Count what is undecided as failed.")] = False,
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="XML", help="Write a JUnit report to this file.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(metavar="MD", help="Add a Markdown report to this file.", show_default=False),
+    ] = None,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Store the numbers as the new baseline.")
+    ] = False,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Check expectations of scenarios: a gate for CI.
+
+    Prints what was expected and measured, and ends with exit code 1 if an expectation failed. What the seeds
+    cannot decide is said, with the number of seeds that would.
+    """
+    from servesim.cli.check import check_files
+
+    return check_files(
+        files,
+        strict=strict,
+        junit=junit,
+        markdown=markdown,
+        update_baseline=update_baseline,
+        workers=workers,
+        as_json=as_json,
+        quiet=quiet,
     )
 
 

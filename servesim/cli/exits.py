@@ -11,7 +11,7 @@ import typer
 
 from servesim.errors import InvariantError, ServesimError
 
-OK, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 0, 2, 3, 130
+OK, GATE_FAILED, USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 3, 130
 
 # The base of all errors of usage has no name of its own in typer, which carries its own copy of click.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

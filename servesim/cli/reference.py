@@ -17,7 +17,7 @@ Results go to stdout; the scenario's hash and seed, progress and errors go to st
 | code | meaning |
 | --- | --- |
 | 0 | it worked |
-| 1 | a gate failed: the run was fine, its numbers were not (no command of this version has a gate) |
+| 1 | a gate failed: the run was fine, its numbers were not (`servesim check`) |
 | 2 | user error: the message says what, where, and what was expected |
 | 3 | internal error: a bug in servesim or in a plugin; the last line is the command that repeats it |
 | 130 | interrupted with Ctrl-C; what there is was printed, and saved where `--out` says |

@@ -123,6 +123,52 @@ def paired_interval(
     return mean_interval(differences.tolist(), confidence=confidence, method=method, seed=seed)
 
 
+def ratio_interval(
+    values: Sequence[float], baseline: Sequence[float], *, confidence: float = 0.95
+) -> Interval:
+    """Return the ratio of the means of paired *values* and *baseline* with Fieller's interval.
+
+    It holds every ratio r for which a paired t test does not reject that the mean of values - r * baseline is
+    zero (E. C. Fieller, Some problems in interval estimation, 1954): no approximation for normal values, unlike
+    a mean of ratios, which is biased.
+
+    Returns
+    -------
+    Interval
+        Without ends where there is one pair, or where the baseline's mean cannot be told from zero. The
+        estimate is infinite or NaN where the baseline's mean is zero.
+
+    Raises
+    ------
+    ValueError
+        If the two have different lengths, or none.
+    """
+    above, below = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
+    if len(above) != len(below) or not len(above):
+        raise ValueError(f"pairs: got {len(above)} and {len(below)} values. expected as many, one or more")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = float(np.float64(above.mean()) / below.mean())
+    low, high = None, None
+    if len(above) > 1 and below.mean() != 0.0:
+        t = t_quantile(0.5 + confidence / 2, len(above) - 1)
+        residual = above - estimate * below
+        # Around the estimate r0, with d = r - r0: (d * b)^2 <= t^2 * (vr - 2 d c + d^2 vb), a quadratic in d.
+        variance = t * t * np.cov(residual, below) / len(above)
+        a = below.mean() ** 2 - variance[1, 1]
+        root = variance[0, 1] ** 2 + a * variance[0, 0]
+        if a > 0.0:
+            low = float(estimate + (-variance[0, 1] - math.sqrt(root)) / a)
+            high = float(estimate + (-variance[0, 1] + math.sqrt(root)) / a)
+    return Interval(
+        estimate=estimate,
+        low=low,
+        high=high,
+        confidence=confidence,
+        method="Fieller",
+        replications=len(above),
+    )
+
+
 def paired_p_value(values: Sequence[float], baseline: Sequence[float]) -> float | None:
     """Return the two-sided p-value of the paired t test of no difference; None for a single pair."""
     from scipy.special import stdtr

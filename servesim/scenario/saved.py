@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -45,6 +45,16 @@ def scenario_yaml(scenario: Scenario) -> str:
     return text.getvalue()
 
 
+def scenario_data(scenario: Scenario) -> dict[str, Any]:
+    """Return what *scenario* says as plain data: what differs from the defaults, paths by their file names."""
+    data = model_data(scenario, differing=True)
+    for pool in data["cluster"]["pools"]:
+        model = Path(pool["model"])
+        if model.is_absolute():
+            pool["model"] = path_text(model, differing=True)
+    return data
+
+
 def scenario_hash(scenario: Scenario) -> str:
     """Return the name of what *scenario* says: equal for equal values, wherever its files lie.
 
@@ -52,10 +62,7 @@ def scenario_hash(scenario: Scenario) -> str:
     later version adds changes no hash. Paths count by their file name alone (a ``config.json`` by its
     folder's, too). The content of files does not count, nor does the version of servesim.
     """
-    data = model_data(scenario, differing=True)
-    for pool in data["cluster"]["pools"]:
-        model = Path(pool["model"])
-        if model.is_absolute():
-            pool["model"] = path_text(model, differing=True)
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=repr)
+    text = json.dumps(
+        scenario_data(scenario), sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=repr
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
