@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from servesim.checks.run import check
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
     from servesim.experiments.compare import compare
+    from servesim.experiments.sweep import sweep
     from servesim.results import RunResult
     from servesim.scenario import Scenario, load_scenario
     from servesim.simulation import run, simulate
@@ -36,6 +37,7 @@ _HOMES = {
     "load_scenario": "servesim.scenario",
     "run": "servesim.simulation",
     "simulate": "servesim.simulation",
+    "sweep": "servesim.experiments.sweep",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "load_scenario",
     "run",
     "simulate",
+    "sweep",
 ]
 
 

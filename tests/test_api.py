@@ -29,6 +29,7 @@ PUBLIC = [
     "load_scenario",
     "run",
     "simulate",
+    "sweep",
 ]
 """The promise to users: a name is added with its documentation, and removed with a major version only."""
 

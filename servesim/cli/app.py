@@ -218,6 +218,43 @@ def check(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Sweep file in YAML.", show_default=False)],
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PARQUET", help="File to write; else FILE's name.", show_default=False),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Where runs are computed: processes or ray.")] = "processes",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Ray cluster, or auto; else one is started here.", show_default=False
+        ),
+    ] = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run a grid or list of points times seeds into one Parquet file.
+
+    A sweep that was interrupted goes on where it was: runs that are done are in a journal beside the file.
+    """
+    from servesim.cli.sweep import sweep_file
+
+    return sweep_file(
+        file,
+        overrides or (),
+        out=out,
+        backend=backend,
+        address=address,
+        workers=workers,
+        as_json=as_json,
+        quiet=quiet,
+    )
+
+
+@app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     """Check a scenario without running it.
 

@@ -1,0 +1,119 @@
+"""Points on a Ray cluster: one task each, with the same results as anywhere else."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from servesim.errors import ServesimError
+from servesim.experiments.points import Failure, guarded
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+PROBE_S = 5.0
+"""How long an address may take to answer."""
+
+RETRIES = 5
+"""How often a point is computed again when the node that worked on it dies."""
+
+UNDER_WAY_PER_CORE = 4
+
+
+class RayBackend:
+    """Computes points as tasks of a Ray cluster.
+
+    Parameters
+    ----------
+    address
+        ``HOST:PORT`` of a running cluster, ``ray://HOST:PORT`` of its client server, ``auto`` for the one on
+        this machine; None: start one here, for this process.
+
+    Raises
+    ------
+    ServesimError
+        If Ray is not installed, or nothing answers at the address.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        # Nothing is sent home, and nobody is told of a dashboard.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise ServesimError(
+                "--backend ray: Ray is not installed. expected it beside servesim",
+                hint="pip install 'servesim[ray]'",
+            ) from error
+        self._ray: Any = ray
+        if not ray.is_initialized():
+            if address is not None:
+                _probe(address)
+            self._connect(address)
+        self.workers = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def _connect(self, address: str | None) -> None:
+        options: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
+        try:
+            self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ServesimError(
+                f"--address {address}: no Ray cluster ({reason}). expected one that runs"
+            ) from error
+
+    def run(
+        self, task: Callable[[Item], Value], items: Sequence[Item]
+    ) -> Iterator[tuple[int, Value | Failure]]:
+        """Yield results as they end; what is still computed is cancelled when the iteration ends early."""
+        ray = self._ray
+        remote = ray.remote(_compute).options(num_cpus=1, max_retries=RETRIES)
+        todo = iter(enumerate(items))
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                room = UNDER_WAY_PER_CORE * self.workers - len(running)
+                for index, item in itertools.islice(todo, room):
+                    running[remote.remote(task, item)] = index
+                if not running:
+                    return
+                done, _ = ray.wait(list(running), num_returns=1)
+                for reference in done:
+                    yield running.pop(reference), self._outcome(reference)
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+    def _outcome(self, reference: Any) -> Any:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return Failure(f"Ray gave it up ({type(error).__name__}); did its nodes die?")
+
+
+def _compute(task: Callable[[Any], Any], item: Any) -> Any:
+    """Compute a point on a node of the cluster."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return guarded(task, item)
+
+
+def _probe(address: str) -> None:
+    """Refuse an address where nothing listens, at once: Ray itself would try for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ServesimError(f"--address: not an address (got {address!r}). expected HOST:PORT or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+    except (OSError, OverflowError) as error:
+        raise ServesimError(
+            f"--address {address}: nothing answers ({error}). expected a running Ray cluster",
+            hint="ray start --head prints the address of a new one",
+        ) from error
