@@ -122,6 +122,9 @@ def _outcome(future: Future[Any]) -> Any:
     if error is None:
         return future.result()
     if isinstance(error, BrokenProcessPool):
+        cause = str(error.__cause__ or "").strip(' \n"').splitlines()
+        if "un-serialize" in str(error):
+            return Failure(f"a worker process could not load it: {cause[-1] if cause else error}")
         return Failure("the process that ran it was killed; out of memory?")
     return Failure(f"{type(error).__name__}: {error}", internal=True)
 
