@@ -30,7 +30,6 @@ IMPORTS = {
     "scenario": {"catalog", "errors", "latency", "policies", "registry", "rng", "workload"},
     "cluster": {"catalog", "errors", "latency", "policies", "registry", "rng", "scenario", "workload"},
     "results": {"cluster", "errors", "scenario", "workload"},
-    "report": {"errors", "results", "scenario"},
     "simulation": {
         *("catalog", "cluster", "errors", "latency", "policies", "registry", "results", "scenario"),
         "workload",
@@ -39,7 +38,7 @@ IMPORTS = {
     "checks": {"errors", "experiments", "results", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks; the report knows results only. What is not listed (the facade, cli,
+results, simulation, experiments, checks. What is not listed (the facade, cli,
 testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}
@@ -56,7 +55,7 @@ HOMES = {
 }
 """Library to the packages that may import it."""
 
-INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
+INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy"}
 """Libraries so slow to import that only the functions that need them do."""
 
 MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 60, 8

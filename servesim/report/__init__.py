@@ -1,1 +1,0 @@
-"""Reports: what runs and comparisons look like to a reader."""
