@@ -91,9 +91,17 @@ def test_command_runs(command: str, workplace: Path) -> None:
 
 def test_quoted_output_is_what_the_quickstart_prints() -> None:
     """The README quotes the quickstart's present output (else: python scripts/quote_quickstart.py)."""
-    (quoted,) = blocks("text")
+    quoted, _ = blocks("text")
     printed = python("-m", "servesim", "run", "scenarios/quickstart.yaml", cwd=ROOT).stdout
     assert without_host_facts(quoted) == without_host_facts(printed)
+
+
+def test_quoted_comparison_is_what_the_command_prints(workplace: Path) -> None:
+    """The README quotes the table of its compare command."""
+    _, quoted = blocks("text")
+    (command,) = (command for command in servesim_commands() if command.startswith("servesim compare"))
+    printed = python("-m", "servesim", *shlex.split(command)[1:], cwd=workplace).stdout
+    assert quoted.strip() in printed
 
 
 @pytest.mark.parametrize("code", blocks("python"))
