@@ -36,9 +36,10 @@ IMPORTS = {
     },
     "experiments": {"errors", "results", "rng", "scenario", "simulation", "workload"},
     "checks": {"errors", "experiments", "results", "scenario"},
+    "report": {"errors", "experiments", "results", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks. What is not listed (the facade, cli,
+results, simulation, experiments, checks, report. What is not listed (the facade, cli,
 testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}
@@ -55,7 +56,7 @@ HOMES = {
 }
 """Library to the packages that may import it."""
 
-INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy"}
+INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
 """Libraries so slow to import that only the functions that need them do."""
 
 MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 60, 8
