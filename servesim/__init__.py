@@ -18,6 +18,7 @@ from servesim._version import __version__
 if TYPE_CHECKING:
     from servesim.checks.run import check
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
+    from servesim.experiments.capacity import capacity
     from servesim.experiments.compare import compare
     from servesim.experiments.sweep import sweep
     from servesim.results import RunResult
@@ -32,6 +33,7 @@ _HOMES = {
     "ScenarioError": "servesim.errors",
     "ServesimError": "servesim.errors",
     "TraceError": "servesim.errors",
+    "capacity": "servesim.experiments.capacity",
     "check": "servesim.checks.run",
     "compare": "servesim.experiments.compare",
     "load_scenario": "servesim.scenario",
@@ -49,6 +51,7 @@ __all__ = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "capacity",
     "check",
     "compare",
     "load_scenario",

@@ -22,6 +22,7 @@ from servesim._version import __version__
 from servesim.catalog import model_names
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
 from servesim.cluster.cluster import Cluster
+from servesim.cluster.late import TooLate
 from servesim.errors import ScenarioError
 from servesim.latency.api import LatencyModel
 from servesim.policies.api import Router, Scheduler
@@ -113,12 +114,15 @@ def simulate(
     latency: LatencyModel | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
+    stop_when: Sequence[TooLate] = (),
 ) -> RunResult:
     """Simulate *scenario* and return its result, audited, and saved to *out* if that is given.
 
     With *out*, rows go to disk while the run goes on, so that memory stays bounded. Ctrl-C ends the run
     early: the result then holds what had happened, marked ``interrupted``. After the end of the run the first
     one changes nothing: the result is completed and saved. A second one gives up.
+
+    *stop_when* ends a hopeless run before its end, without a result: `servesim.cluster.late.StoppedEarly`.
     """
     started_at, started_s = datetime.now(UTC), time.perf_counter()
     if out is not None:
@@ -143,7 +147,7 @@ def simulate(
             progress(arrived, workload.requests, now)
 
     with _interrupting(cluster):
-        account = cluster.run(workload.frames(), scenario.run, on_tick=on_tick)
+        account = cluster.run(workload.frames(), scenario.run, on_tick=on_tick, stop_when=stop_when)
         result = recorder.result(
             account,
             scenario=scenario,

@@ -24,6 +24,7 @@ PUBLIC = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "capacity",
     "check",
     "compare",
     "load_scenario",

@@ -34,7 +34,7 @@ IMPORTS = {
         *("catalog", "cluster", "errors", "latency", "policies", "registry", "results", "scenario"),
         "workload",
     },
-    "experiments": {"errors", "results", "rng", "scenario", "simulation", "workload"},
+    "experiments": {"cluster", "errors", "results", "rng", "scenario", "simulation", "workload"},
     "checks": {"errors", "experiments", "results", "scenario"},
     "report": {"errors", "experiments", "results", "scenario"},
 }

@@ -255,6 +255,50 @@ def sweep(
 
 
 @app.command()
+def capacity(
+    file: ScenarioFile,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC<=NUMBER",
+            help="Objective for a key of the summary, <= or >=; may be repeated. Else the scenario's slo.",
+            show_default=False,
+        ),
+    ] = None,
+    find: Annotated[
+        str, typer.Option(metavar="max-rate|min-replicas", help="What to look for.")
+    ] = "max-rate",
+    pool: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Pool whose replicas are counted, where there are several."),
+    ] = None,
+    overrides: Overrides = None,
+    seeds: Seeds = 5,
+    confidence: Confidence = 0.95,
+    workers: Workers = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Save the answer and the curve in this directory.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Find the highest rate, or the fewest replicas, at which objectives are met.
+
+    The same requests are played at every load. Prints the loads that were tried, the answer with its interval,
+    and the load from which the backlog grows.
+    """
+    from servesim.cli.capacity import asked, search_capacity
+
+    question = asked(
+        file, slo or (), overrides or (), find=find, pool=pool, seeds=seeds, confidence=confidence
+    )
+    return search_capacity(question, workers=workers, out=out, as_json=as_json, quiet=quiet)
+
+
+@app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     """Check a scenario without running it.
 

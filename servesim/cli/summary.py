@@ -142,12 +142,16 @@ def _groups(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return a row per group; whether it met its targets is told where a group has any."""
     have_targets = any(group.get("slo_met_ratio") is not None for group in groups.values())
     names = ("requests", "completed", "ttft p50", "ttft p99", "tpot p50", "tpot p99")
-    table = _table(title, *names, *(["slo met"] if have_targets else []))
+    table = _table(title, *names, *(["slo met", "goodput/s"] if have_targets else []))
     for name, group in groups.items():
         counts = (group.get("requests"), group.get("requests_completed"))
         times = (group.get(f"{metric}_{q}") for metric in ("ttft_s", "tpot_s") for q in ("p50", "p99"))
         cells = [*map(count_text, counts), *map(seconds_text, times)]
-        cells += [ratio_text(group.get("slo_met_ratio"))] if have_targets else []
+        if have_targets:
+            cells += [
+                ratio_text(group.get("slo_met_ratio")),
+                number_text(group.get("goodput_requests_per_s")),
+            ]
         table.add_row(f"  {escape(str(name))}", *cells)
     return table
 

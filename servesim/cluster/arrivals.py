@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.late import LateRequests
 from servesim.cluster.plugin_errors import failed
 from servesim.cluster.records import Recorder
 from servesim.cluster.replica import Replica
@@ -65,6 +66,8 @@ class Arrivals:
         Of the run.
     horizon_s
         Requests that arrive at or after it are left out.
+    late
+        Watches the requests; None: nobody does.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Arrivals:
         system: System,
         recorder: Recorder,
         horizon_s: float | None,
+        late: LateRequests | None = None,
     ) -> None:
         self.groups = {group.model: group for group in groups}
         self.system = system
@@ -84,7 +88,8 @@ class Arrivals:
         self.last_s = 0.0
         self.finished = False
         self.on_last: Callable[[], None] | None = None
-        self._requests = chain.from_iterable(self._read(frames))
+        requests = chain.from_iterable(self._read(frames))
+        self._requests = requests if late is None else late.watched(requests)
         self._next: Request | None = None
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
+from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
 from servesim.cluster.records import ClusterAccount, Recorder, ReplicaAccount
 from servesim.cluster.replica import Replica
@@ -77,6 +78,7 @@ class Cluster:
         run: RunSpec,
         *,
         on_tick: Callable[[int, float], None] | None = None,
+        stop_when: Sequence[TooLate] = (),
     ) -> ClusterAccount:
         """Simulate the arrival and service of all requests in *frames* and return the accounts.
 
@@ -88,10 +90,23 @@ class Cluster:
             Horizon, drain and sampling.
         on_tick
             Called now and then with the number of requests arrived and the simulated time.
+        stop_when
+            Rules that end the run early; looked at at sampling times.
+
+        Raises
+        ------
+        StoppedEarly
+            If one of *stop_when* held.
         """
         system, clock = self.system, self.system.clock
+        late = LateRequests(stop_when) if stop_when else None
         arrivals = Arrivals(
-            frames, self.groups, system=system, recorder=self.recorder, horizon_s=run.horizon_s
+            frames,
+            self.groups,
+            system=system,
+            recorder=self.recorder,
+            horizon_s=run.horizon_s,
+            late=late,
         )
         views = [LiveReplicaView(replica) for replica in self.replicas]
 
@@ -99,6 +114,8 @@ class Cluster:
             self.recorder.tick()
             if on_tick is not None:
                 on_tick(arrivals.arrived, now)
+            if late is not None:
+                late.check(now, arrivals.arrived)
 
         sampler = Sampler(views, system, interval_s=run.sample_interval_s, on_tick=tick)
         sampler.active = lambda: (

@@ -520,6 +520,7 @@ class Replica:
 
     def _reject(self, request: Request, now: float) -> None:
         self.account.rejected += 1
+        request.target_tokens = 0
         self._event(REFUSED, request, now)
         row = (request.request_id, self.index, NEVER, NEVER, NEVER, 0, 0, REJECTED, PROMPT_TOO_LONG)
         self.system.outcomes += PACK_OUTCOME(*row)

@@ -15,7 +15,7 @@ from servesim.experiments.axes import Axis, Variant, check_values, grid, overrid
 from servesim.experiments.backends import Backend, local_backend
 from servesim.experiments.metrics import COMPARED, better, unit_of, value_of
 from servesim.experiments.points import seeds_from
-from servesim.experiments.replications import Case, OnDone, Replications, replicate
+from servesim.experiments.replications import Case, OnDone, Replications, fixed_workload, replicate
 from servesim.experiments.statistics import (
     Method,
     holm,
@@ -26,7 +26,6 @@ from servesim.experiments.statistics import (
 )
 from servesim.experiments.warm_up import Rule, WarmUp, find_warm_up, with_warm_up
 from servesim.scenario import Scenario, load_scenario
-from servesim.workload.spec import MixSpec, WorkloadSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -408,7 +407,7 @@ def _warnings(runs: Replications, cases: Sequence[Case], asked_seeds: int, warm_
             "each and no interval. Differences are exact for this trace, and say nothing about another day; "
             "workload.resample.block_s=60 draws other days from it"
         )
-    elif runs.random and all(_fixed_workload(case.scenario) for case in cases):
+    elif runs.random and all(fixed_workload(case.scenario) for case in cases):
         warnings.append(
             "the trace is the same for every seed: intervals are over the random choices of policies only; "
             "workload.resample.block_s=60 varies the trace, too"
@@ -434,13 +433,6 @@ def _warnings(runs: Replications, cases: Sequence[Case], asked_seeds: int, warm_
                 "lowers rates per second (run.drain=false ends at the last arrival)"
             )
     return warnings
-
-
-def _fixed_workload(scenario: Scenario) -> bool:
-    """Return whether every seed gives the same requests."""
-    workload = scenario.workload
-    parts: list[WorkloadSpec | MixSpec] = [workload, *(workload.sources or [])]
-    return all(part.generator is None and part.resample is None for part in parts)
 
 
 def _html_row(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from servesim.cluster.late import TooLate
 from servesim.errors import InvariantError, ServesimError
 from servesim.results import RunResult
 from servesim.scenario import Scenario
@@ -28,11 +29,14 @@ class Point:
         What is run, seed included.
     objects
         ``router``, ``scheduler`` or ``latency``: objects that replace what the scenario names.
+    stop_when
+        Rules that end a hopeless run early.
     """
 
     name: str
     scenario: Scenario
     objects: Mapping[str, Any] = field(default_factory=dict)
+    stop_when: Sequence[TooLate] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,10 @@ def run_point(point: Point) -> RunResult:
     ------
     KeyboardInterrupt
         If the user stopped the run: half a run is no point of an experiment.
+    StoppedEarly
+        If one of the point's rules held.
     """
-    result = simulate(point.scenario, **point.objects)
+    result = simulate(point.scenario, stop_when=point.stop_when, **point.objects)
     if result.interrupted:
         raise KeyboardInterrupt
     return result

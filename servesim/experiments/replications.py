@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from servesim.cluster.late import TooLate
 from servesim.experiments.backends import Backend
 from servesim.experiments.points import Failure, Point, run_point, with_seed
 from servesim.scenario import Scenario
+from servesim.workload.spec import MixSpec, WorkloadSpec
 
 OnDone = Callable[[int, int], None]
 """Called with the points that are done and the points there are."""
@@ -32,10 +34,13 @@ class Case:
     scenario: Scenario
     objects: Mapping[str, Any]
 
-    def point(self, seed: int) -> Point:
-        """Return its run with *seed*."""
+    def point(self, seed: int, *, stop_when: Sequence[TooLate] = ()) -> Point:
+        """Return its run with *seed*, ended early where one of *stop_when* holds."""
         return Point(
-            name=f"{self.name}, seed {seed}", scenario=with_seed(self.scenario, seed), objects=self.objects
+            name=f"{self.name}, seed {seed}",
+            scenario=with_seed(self.scenario, seed),
+            objects=self.objects,
+            stop_when=stop_when,
         )
 
 
@@ -130,3 +135,10 @@ def replication_of(point: Point) -> Replication:
     result = run_point(point)
     last: Any = result.requests["arrival_s"].max()
     return Replication(result.summary, float(last or 0.0))
+
+
+def fixed_workload(scenario: Scenario) -> bool:
+    """Return whether every seed gives the same requests."""
+    workload = scenario.workload
+    parts: list[WorkloadSpec | MixSpec] = [workload, *(workload.sources or [])]
+    return all(part.generator is None and part.resample is None for part in parts)

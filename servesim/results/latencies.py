@@ -94,7 +94,7 @@ def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float, en
     dict
         ``requests`` that have a target and are not left out, how many ``met`` all of theirs, and ``classes``:
         for every class that occurs or has targets of its own, its requests (all of them) and latencies,
-        targets, and ``slo_met_ratio``.
+        targets, ``slo_met_ratio`` and ``goodput_requests_per_s``.
     """
     slo_class = pl.col("slo_class")
     own = [(slo_class.eq_missing(pl.lit(name)), targets) for name, targets in slo.classes.items()]
@@ -114,6 +114,7 @@ def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float, en
     by_class = {name: (total, met) for name, total, met in counts.iter_rows()}
     tables = group_statistics(requests, "slo_class", warm_up_s)
     classes = {}
+    span_s = end_s - warm_up_s
     for name in sorted({*slo.classes, *tables}):
         total, met = by_class.get(name, (0, 0))
         limits = _limits(slo.targets(name))
@@ -121,6 +122,7 @@ def slo_statistics(requests: pl.LazyFrame, slo: SloSpec, *, warm_up_s: float, en
             **tables.get(name, {}),
             "slo": limits,
             "slo_met_ratio": met / total if total else None,
+            "goodput_requests_per_s": met / span_s if total and span_s > 0.0 else None,
         }
     return {
         "requests": sum(total for total, _ in by_class.values()),

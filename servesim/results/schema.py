@@ -262,7 +262,7 @@ SUMMARY = (
     SummaryKey(
         "slo_classes",
         "-",
-        "Per class: all its requests, targets, slo_met_ratio, and median and p99 latencies",
+        "Per class: all its requests, targets, slo_met_ratio, goodput_requests_per_s, and median and p99 latencies",
     ),
     SummaryKey("gpu_hours", "h", "GPUs of all replicas times duration_s"),
     SummaryKey("cost_usd", "USD", "gpu_hours at each pool's price; null where a price is unknown"),

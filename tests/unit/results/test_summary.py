@@ -154,6 +154,7 @@ def test_slo(plain):
     assert summary["slo_met_ratio"] == 1 / 3
     assert summary["goodput_requests_per_s"] == 1 / 1.5
     assert summary["slo_classes"]["chat"]["slo_met_ratio"] == 0.5
+    assert summary["slo_classes"]["chat"]["goodput_requests_per_s"] == 1 / 1.5
     assert summary["slo_classes"]["chat"]["slo"] == {"ttft_s": 0.5, "tpot_s": 0.5}
     assert summary["slo_classes"]["chat"]["requests"] == 2
 
@@ -172,7 +173,11 @@ def test_slo_per_class(plain):
     summary = plain.result(options=SummaryOptions(slo=slo)).summary
     assert summary["slo_met_ratio"] == 0.0
     assert summary["slo_classes"]["chat"]["slo_met_ratio"] == 0.0
-    assert summary["slo_classes"]["batch"] == {"slo": {"e2e_s": 9.0}, "slo_met_ratio": None}
+    assert summary["slo_classes"]["batch"] == {
+        "slo": {"e2e_s": 9.0},
+        "slo_met_ratio": None,
+        "goodput_requests_per_s": None,
+    }
     slo = SloSpec.model_validate({"ttft_s": 0.75, "classes": {"chat": {"ttft_s": 0.5}}})
     assert plain.result(options=SummaryOptions(slo=slo)).summary["slo_met_ratio"] == 2 / 3
 

@@ -1,0 +1,138 @@
+"""``servesim capacity``: the highest rate, or the fewest replicas, at which objectives are met."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from servesim.cli.exits import OK
+from servesim.cli.output import write, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from servesim.experiments.capacity_question import Question
+    from servesim.experiments.capacity_result import Capacity
+
+THROUGHPUT = {"output_tokens_per_s": "output tokens/s", "goodput_requests_per_s": "goodput/s"}
+
+
+def asked(
+    file: Path,
+    slo: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    find: str,
+    pool: str | None,
+    seeds: int,
+    confidence: float,
+) -> Question:
+    """Return the question that the options of the command line are."""
+    from servesim.experiments.capacity_question import question_of
+    from servesim.experiments.points import seeds_from
+    from servesim.scenario import load_scenario
+
+    scenario = load_scenario(file, overrides=overrides, with_files=True)
+    numbers = seeds_from(scenario, seeds)
+    return question_of(scenario, slo, find=find, pool=pool, seeds=numbers, confidence=confidence)
+
+
+def search_capacity(
+    question: Question, *, workers: int | None, out: Path | None, as_json: bool, quiet: bool
+) -> int:
+    """Answer *question* and print it; return the exit code."""
+    from servesim.cli.progress import PointsProgress
+    from servesim.experiments.backends import local_backend
+    from servesim.experiments.capacity import find_capacity
+    from servesim.experiments.saved_capacity import check_capacity_destination, save_capacity
+
+    if out is not None:
+        check_capacity_destination(out)
+    if not quiet:
+        objectives = ", ".join(map(str, question.slos))
+        print(f"{question.find} for {objectives}, {len(question.seeds)} seeds", file=sys.stderr, flush=True)
+    with PointsProgress(enabled=not quiet and sys.stderr.isatty()) as progress:
+        found = find_capacity(question, local_backend(workers, len(question.seeds)), on_done=progress)
+    if out is not None:
+        save_capacity(found, out)
+    if as_json:
+        write_json(found.to_dict())
+    else:
+        write(capacity_text(found))
+    return OK
+
+
+def capacity_text(found: Capacity) -> str:
+    """Return the page that ``servesim capacity`` prints."""
+    from rich.markup import escape
+
+    from servesim.cli.summary import rendered
+
+    parts: list[Any] = [_table(found), ""]
+    parts += [f"[bold]{escape(line)}[/bold]" for line in found.conclusions]
+    parts.append("")
+    parts += [f"warning: {escape(line)}" for line in found.warnings]
+    parts += [escape(line) for line in found.methods]
+    return rendered(parts)
+
+
+def _table(found: Capacity) -> Table:
+    """Return the loads that were tried, a row each, the unloaded cluster first."""
+    from rich.table import Table
+
+    from servesim.cli.units import number_text
+
+    rows = found.curve.to_dicts()
+    level = "rate_per_s" if found.find == "max-rate" else "replicas"
+    metrics = {metric: _unit(metric, rows) for metric in found.unloaded}
+    throughput = {
+        name: title for name, title in THROUGHPUT.items() if any(row[name] is not None for row in rows)
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(found.unit, justify="right")
+    for metric, (unit, _) in metrics.items():
+        table.add_column(metric if unit == "-" else f"{metric} ({unit})", justify="right")
+        if _has_interval(found):
+            table.add_column(f"{found.confidence:.0%} interval", justify="right")
+    for title in throughput.values():
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for row in [dict.fromkeys(rows[0]) | found.unloaded | {"verdict": ""}, *rows]:
+        cells = ["unloaded" if row[level] is None else number_text(row[level])]
+        for metric, (_, scale) in metrics.items():
+            cells.append(number_text(_scaled(row[metric], scale)))
+            if _has_interval(found):
+                cells.append(_interval(row, metric, scale))
+        cells += [number_text(row[name]) for name in throughput]
+        table.add_row(*cells, row["verdict"] + (" *" if row["certain"] else ""))
+    return table
+
+
+def _has_interval(found: Capacity) -> bool:
+    return found.random and len(found.seeds) > 1
+
+
+def _unit(metric: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
+    """Return the unit in which the values of *metric* read best, and the factor to it."""
+    from servesim.cli.units import latency_unit
+    from servesim.experiments.metrics import unit_of
+
+    unit = unit_of(metric)
+    if unit == "s":
+        return latency_unit([row[metric] for row in rows])
+    return ("%", 100.0) if unit == "0-1" else (unit, 1.0)
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
+
+
+def _interval(row: Mapping[str, Any], metric: str, scale: float) -> str:
+    from servesim.cli.units import number_text
+
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    if low is None or high is None:
+        return ""
+    return f"\\[{number_text(low * scale)}, {number_text(high * scale)}]"
