@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servesim.cli.exits import OK
+from servesim.cli.exits import INTERRUPTED, OK
 from servesim.cli.output import write, write_json
 
 if TYPE_CHECKING:
@@ -51,10 +51,25 @@ def search_capacity(
     if out is not None:
         check_capacity_destination(out)
     if not quiet:
-        objectives = ", ".join(map(str, question.slos))
-        print(f"{question.find} for {objectives}, {len(question.seeds)} seeds", file=sys.stderr, flush=True)
-    with PointsProgress(enabled=not quiet and sys.stderr.isatty()) as progress:
-        found = find_capacity(question, local_backend(workers, len(question.seeds)), on_done=progress)
+        count, objectives = len(question.seeds), ", ".join(map(str, question.slos))
+        print(
+            f"{question.find} for {objectives}, {count} seed{'s' if count > 1 else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
+    told = 0
+
+    def on_done(done: int, total: int | None) -> None:
+        nonlocal told
+        told = done
+        progress(done, total)
+
+    try:
+        with PointsProgress(enabled=not quiet and sys.stderr.isatty()) as progress:
+            found = find_capacity(question, local_backend(workers, len(question.seeds)), on_done=on_done)
+    except KeyboardInterrupt:
+        print(f"interrupted after {told} runs; no answer yet", file=sys.stderr)
+        return INTERRUPTED
     if out is not None:
         save_capacity(found, out)
     if as_json:

@@ -15,6 +15,7 @@ from servesim.experiments.capacity_question import Find, Question, question_of
 from servesim.experiments.capacity_result import Capacity, Findings, capacity_of
 from servesim.experiments.ladders import ladder_of, loads_of
 from servesim.experiments.load_points import LoadPoints, Measured
+from servesim.experiments.metrics import unit_of
 from servesim.experiments.points import seeds_from
 from servesim.experiments.search import Boundary, Scale, boundary
 from servesim.scenario import Scenario, load_scenario
@@ -151,8 +152,9 @@ def _infeasible(measured: Measured, question: Question, what: str) -> ScenarioEr
     hint = None
     if slo.metric.endswith("_per_s"):
         hint = "it grows with the load; objectives are what the load makes worse, such as latencies"
+    unit = unit_of(slo.metric).replace("0-1", "-")
+    got = f"{sum(values) / len(values):.4g}{'' if unit == '-' else f' {unit}'}"
     return ScenarioError(
-        f"--slo {str(slo)!r}: {what} misses it already (got {sum(values) / len(values):.4g}). "
-        f"expected a limit that it keeps",
+        f"--slo {str(slo)!r}: {what} misses it already (got {got}). expected a limit that it can keep",
         hint=hint,
     )

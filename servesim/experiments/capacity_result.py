@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -189,8 +189,7 @@ def capacity_of(question: Question, ladder: Ladder, found: Findings) -> Capacity
         methods=_methods(question, found, rates=rates),
     )
     tell = _tell_rate if rates else _tell_replicas
-    result.conclusions.extend([*tell(result, found), _tell_knee(result)])
-    return result
+    return replace(result, conclusions=[*tell(result, found), _tell_knee(result)])
 
 
 def _curve(question: Question, ladder: Ladder, explored: Sequence[Measured], *, random: bool) -> pl.DataFrame:
@@ -276,6 +275,8 @@ def _tell_knee(result: Capacity) -> str:
     at = f"{_text(result.knee_high)} {result.unit}"
     if result.knee_low is None:
         return f"knee: the backlog grows at {at} already"
+    if result.knee_low == result.value:
+        return f"knee: the objectives are met until the backlog grows, at {at}"
     below = f"knee: the backlog grows at {at}, and not yet at {_text(result.knee_low)}"
     if result.find != "max-rate":
         return below
@@ -284,13 +285,15 @@ def _tell_knee(result: Capacity) -> str:
 
 def _warnings(question: Question, ladder: Ladder, found: Findings, explored: Sequence[Measured]) -> list[str]:
     warnings = []
-    if not found.random and len(question.seeds) > 1:
+    if len(question.seeds) == 1:
+        warnings.append("one seed: no interval, the answer is about its requests only")
+    elif not found.random:
         warnings.append(
             "nothing is random here: two seeds gave the same numbers, so there is one run for each load and no "
             "interval. The answer is exact for this trace, and says nothing about another day; "
             "workload.resample.block_s=60 draws other days from it"
         )
-    elif found.random and fixed_workload(question.scenario):
+    elif fixed_workload(question.scenario):
         warnings.append(
             "the trace is the same for every seed: the interval is over the random choices of policies only; "
             "workload.resample.block_s=60 varies the trace, too"
@@ -312,7 +315,7 @@ def _warnings(question: Question, ladder: Ladder, found: Findings, explored: Seq
     if answer.growing:
         warnings.append(f"the backlog grows in {answer.growing} of {len(answer.runs)} runs at the answer")
     spans = [run.last_arrival_s / run.summary["e2e_s_mean"] for run in answer.runs]
-    if min(spans) < SHORT_SPANS:
+    if 0.0 < min(spans) < SHORT_SPANS:
         seconds = min(run.last_arrival_s for run in answer.runs)
         warnings.append(
             f"at the answer all requests arrive within {_text(seconds)} s, {_text(min(spans))} times their mean "
@@ -333,7 +336,7 @@ def _methods(question: Question, found: Findings, *, rates: bool) -> list[str]:
     if found.has_interval:
         lines.append(
             f"{question.confidence:.0%} interval: loads where Student's interval of every mean lies within its limit "
-            "are surely met, where one lies beyond surely missed; the answer is between them"
+            "are surely met (met *), where one lies beyond surely missed; the answer is between them"
         )
     if rates:
         lines.append(
@@ -341,8 +344,8 @@ def _methods(question: Question, found: Findings, *, rates: bool) -> list[str]:
             f"found to {TOLERANCE:.0%}, the knee to {KNEE_TOLERANCE:.0%}"
         )
     lines.append(
-        "runs go on until every request is finished; where the backlog grows in most runs, or more than "
-        f"{UNSERVED_RATIO:.0%} of the requests are not served, nothing is met"
+        "runs go on until every request is finished, which lowers throughput and goodput of short ones; where the "
+        f"backlog grows in most runs, or more than {UNSERVED_RATIO:.0%} of the requests are not served, nothing is met"
     )
     if any(measured.stopped for measured in found.measured.values()):
         lines.append(
