@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -115,12 +115,14 @@ def simulate(
     out: str | Path | None = None,
     progress: Progress | None = None,
     stop_when: Sequence[TooLate] = (),
+    keep_interrupted: bool = True,
 ) -> RunResult:
     """Simulate *scenario* and return its result, audited, and saved to *out* if that is given.
 
     With *out*, rows go to disk while the run goes on, so that memory stays bounded. Ctrl-C ends the run
     early: the result then holds what had happened, marked ``interrupted``. After the end of the run the first
-    one changes nothing: the result is completed and saved. A second one gives up.
+    one changes nothing: the result is completed and saved. A second one gives up. Without *keep_interrupted* it
+    is a KeyboardInterrupt as ever: what experiments want, for which half a run is of no use.
 
     *stop_when* ends a hopeless run before its end, without a result: `servesim.cluster.late.StoppedEarly`.
     """
@@ -146,7 +148,7 @@ def simulate(
         if progress is not None:
             progress(arrived, workload.requests, now)
 
-    with _interrupting(cluster):
+    with _interrupting(cluster) if keep_interrupted else nullcontext():
         account = cluster.run(workload.frames(), scenario.run, on_tick=on_tick, stop_when=stop_when)
         result = recorder.result(
             account,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from servesim.errors import ScenarioError
 from servesim.experiments.backends import Backend, local_backend
+from servesim.experiments.capacity_findings import capacity_of
 from servesim.experiments.capacity_question import Find, Question, question_of
-from servesim.experiments.capacity_result import Capacity, Findings, capacity_of
+from servesim.experiments.capacity_result import Capacity, Findings
 from servesim.experiments.ladders import ladder_of, loads_of
 from servesim.experiments.load_points import LoadPoints, Measured
 from servesim.experiments.metrics import unit_of
@@ -109,19 +110,22 @@ def find_capacity(question: Question, backend: Backend, *, on_done: OnDone | Non
         most = f"{met.outside:,} replicas of pool {question.pool}"
         raise _infeasible(points.whole(met.outside), question, most)
     random = pilots.random and len(points.seeds) > 1
-    return capacity_of(
-        question,
-        ladder,
-        Findings(
-            met=met,
-            surely_met=where(lambda measured: measured.surely_met) if random else met,
-            not_surely_missed=where(lambda measured: not measured.surely_missed) if random else met,
-            knee=_knee(points, met.inside, coarse),
-            measured=points.measured,
-            seeds=points.seeds,
-            random=pilots.random,
-        ),
+    surely_met = met
+    if random:  # what an unloaded cluster does not do for certain, no other load will
+        sure = unloaded.surely_met
+        surely_met = where(lambda measured: measured.surely_met) if sure else Boundary(None, None)
+    not_surely_missed = where(lambda measured: not measured.surely_missed) if random else met
+    knee = _knee(points, met.inside, coarse)
+    findings = Findings(
+        met=where(lambda measured: measured.met),  # again: the other searches may have seen an easier miss
+        surely_met=surely_met,
+        not_surely_missed=not_surely_missed,
+        knee=knee,
+        measured=points.measured,
+        seeds=points.seeds,
+        random=pilots.random,
     )
+    return capacity_of(question, ladder, findings)
 
 
 def _knee(points: LoadPoints, level: float, scale: Scale) -> Boundary:

@@ -80,10 +80,7 @@ def run_point(point: Point) -> RunResult:
     StoppedEarly
         If one of the point's rules held.
     """
-    result = simulate(point.scenario, stop_when=point.stop_when, **point.objects)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    return result
+    return simulate(point.scenario, stop_when=point.stop_when, keep_interrupted=False, **point.objects)
 
 
 def summary_of(point: Point) -> dict[str, Any]:

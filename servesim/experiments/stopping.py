@@ -68,7 +68,9 @@ def stops_for(slos: Sequence[Slo], targets: SloSpec, *, seeds: int, confidence: 
     *targets* are the scenario's own, which ``slo_met_ratio`` is about.
     """
     chance = len(slos) * (2.0 / (1.0 - confidence)) ** (1.0 / seeds) if seeds > 1 else 1.0
-    factor = max(LEAST_FACTOR, float(seeds), chance)
+    factor = max(LEAST_FACTOR, float(seeds), chance) * (
+        1.0 + 1e-9
+    )  # what rounding does stays on the safe side
     return [_stop(slo, targets, factor) for slo in slos]
 
 
