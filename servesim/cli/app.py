@@ -266,7 +266,7 @@ def capacity(
         ),
     ] = None,
     find: Annotated[
-        str, typer.Option(metavar="max-rate|min-replicas", help="What to look for.")
+        str, typer.Option(metavar="WHAT", help="What to look for: max-rate or min-replicas.")
     ] = "max-rate",
     pool: Annotated[
         str | None,

@@ -124,3 +124,14 @@ def test_what_it_says_a_router_sees_is_what_there_is():
         assert [name for name in properties if f"`{name}`" not in PAGE] == []
     for kind in (ROUTERS, registries.READERS, registries.GENERATORS):
         assert kind.group in PAGE
+
+
+def test_the_page_on_capacity_runs(tmp_path, monkeypatch):
+    """Its Python block, from the repository's root; what its last line shows is there."""
+    page = (ROOT / "docs" / "how-to" / "find-capacity.md").read_text(encoding="utf-8")
+    (code,) = [code for name, code in FENCE.findall(page) if name == "python"]
+    path = tmp_path / "page.py"
+    path.write_text(code, encoding="utf-8")
+    monkeypatch.chdir(ROOT)
+    found = runpy.run_path(str(path))["found"]
+    assert found.unit == "requests/s" and found.value > 0
