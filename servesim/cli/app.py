@@ -255,6 +255,26 @@ def sweep(
 
 
 @app.command()
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Results of servesim run --out.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="HTML", help="File to write; an older one is replaced.")
+    ] = Path("report.html"),
+) -> int:
+    """Show saved runs as one HTML file, which opens offline.
+
+    Several runs are shown side by side, with their differences to the first one. A directory of servesim
+    compare --out is shown as the comparison that it is.
+    """
+    from servesim.cli.report import write_reports
+
+    return write_reports(directories, out=out)
+
+
+@app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     """Check a scenario without running it.
 

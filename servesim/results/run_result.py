@@ -7,7 +7,6 @@ them.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
+from servesim.errors import ServesimError
 from servesim.results.frames import Frames, ParquetFrames
+from servesim.results.notebook import summary_html
+from servesim.results.plots import Plots
 from servesim.results.saving import (
     HOST_FILE,
     PROVENANCE_FILE,
     SCENARIO_FILE,
     SUMMARY_FILE,
     check_result,
+    damaged,
     read_json,
     replacing,
     write_json,
@@ -30,6 +33,7 @@ from servesim.results.saving import (
 from servesim.results.schema import FRAMES
 from servesim.results.steps import Floats
 from servesim.results.token_times import token_times
+from servesim.scenario.document import parse_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +107,27 @@ class RunResult:
         return self.frames.lazy("events").collect()
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved scenario as plain data: what `scenario` says as text."""
+        text = self.scenario.to_yaml()
+        document = parse_document(text, SCENARIO_FILE).data
+        if not isinstance(document, dict):
+            raise ServesimError(
+                f"{SCENARIO_FILE}: not a scenario (got {text[:40]!r}). expected the file as it was saved"
+            )
+        return document
+
+    @property
+    def warm_up_s(self) -> float:
+        """Requests that arrived before it are left out of latency statistics."""
+        return float((self.settings.get("run") or {}).get("warm_up_s") or 0.0)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of the run, such as ``result.plot.latency_cdf()``."""
+        return Plots(self)
+
+    @property
     def interrupted(self) -> bool:
         """Whether the user stopped the run before its end."""
         return bool(self.summary["interrupted"])
@@ -162,7 +187,7 @@ class RunResult:
         path = Path(directory).absolute()
         check_result(path)
         return cls(
-            SavedScenario((path / SCENARIO_FILE).read_text(encoding="utf-8")),
+            SavedScenario(_read_text(path / SCENARIO_FILE)),
             read_json(path / PROVENANCE_FILE),
             read_json(path / SUMMARY_FILE),
             read_json(path / HOST_FILE),
@@ -174,20 +199,15 @@ class RunResult:
         return f"<RunResult: {done} of {arrived} requests completed in {self.summary['duration_s']:.6g} s>"
 
     def _repr_html_(self) -> str:
-        """Return a small table of the summary's numbers, for notebooks."""
-        rows = "".join(
-            f"<tr><th>{html.escape(key)}</th><td>{html.escape(_shown(value))}</td></tr>"
-            for key, value in self.summary.items()
-            if value is None or isinstance(value, int | float)
-        )
-        return f"<table>{rows}</table>"
+        """Return the summary for notebooks."""
+        return summary_html(self.summary, self.provenance)
 
 
-def _shown(value: float | None) -> str:
-    """Return a number as a table shows it."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(path, "text", str(error)) from error
 
 
 def _hash_column(digest: hashlib._Hash, column: pl.Series) -> None:

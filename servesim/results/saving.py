@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from servesim.errors import ServesimError
 from servesim.results.frames import disk_errors
-from servesim.results.schema import FRAMES
+from servesim.results.schema import FRAMES, frame_schema
 
 SUMMARY_FILE, PROVENANCE_FILE, HOST_FILE, SCENARIO_FILE = (
     "summary.json",
@@ -111,9 +113,28 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what `write_json` wrote."""
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Return what `write_json` wrote.
+
+    Raises
+    ------
+    ServesimError
+        If it is anything else, such as half of it.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise damaged(path, "JSON", str(error)) from error
+    if not isinstance(values, dict):
+        raise damaged(path, "JSON", f"a {type(values).__name__} at its top")
     return values
+
+
+def damaged(path: Path, kind: str, got: str) -> ServesimError:
+    """Return the error for a file of a result that is not what was saved."""
+    return ServesimError(
+        f"{path}: cannot be read as {kind} (got {got!r}). expected the file as it was saved",
+        hint="it was cut off or changed: save the result anew",
+    )
 
 
 def check_result(directory: Path) -> None:
@@ -122,7 +143,7 @@ def check_result(directory: Path) -> None:
     Raises
     ------
     ServesimError
-        If a file is missing; names it.
+        If a file is missing, or a frame is cut off or lacks columns; names it.
     """
     names = [SUMMARY_FILE, PROVENANCE_FILE, HOST_FILE, SCENARIO_FILE, *(f"{name}.parquet" for name in FRAMES)]
     missing = [name for name in names if not (directory / name).is_file()]
@@ -130,4 +151,21 @@ def check_result(directory: Path) -> None:
         what = f"without {', '.join(missing)}" if directory.is_dir() else "no such directory"
         raise ServesimError(
             f"{directory}: not a saved result (got {what}). expected a directory with {', '.join(names)}"
+        )
+    for name in FRAMES:
+        _check_frame(directory / f"{name}.parquet", name)
+
+
+def _check_frame(path: Path, name: str) -> None:
+    """Check that the frame at *path* is whole, as far as the end of the file tells, and has its columns."""
+    try:
+        columns = pl.scan_parquet(path, glob=False).collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise damaged(path, "Parquet", str(error).splitlines()[0]) from error
+    missing = [column for column, dtype in frame_schema(name).items() if columns.get(column) != dtype]
+    if missing:
+        raise ServesimError(
+            f"{path}: lacks columns of a result (got none, or other types, for {', '.join(missing)}). expected "
+            "those of this version of servesim",
+            hint="a result of another version: run its scenario.yaml anew",
         )

@@ -10,7 +10,7 @@ import pytest
 from servesim.cli import progress as progress_module
 from servesim.cli.progress import Progress
 from servesim.cli.summary import summary_text
-from servesim.cli.units import bytes_text, number_text, ratio_text, seconds_text
+from servesim.results.units import bytes_text, number_text, ratio_text, seconds_text
 
 SUMMARY = {
     "requests_arrived": 12_000, "requests_completed": 11_990, "requests_rejected": 7,
