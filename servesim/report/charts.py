@@ -186,7 +186,10 @@ def heat_charts(runs: Runs) -> Iterator[Chart]:
 
 
 def _charts(runs: Runs, quantity: _Quantity) -> Iterator[Chart]:
-    """Yield one chart of all columns for a single run, or one per column with a line per run."""
+    """Yield one chart of all columns for a single run, or one per column with a line per run.
+
+    A chart without a single value is left out.
+    """
     frames = {label: quantity.frame(run) for label, run in runs.items()}
     bins = max(quantity.grid(run).bins for run in runs.values())
     series = {
@@ -198,11 +201,12 @@ def _charts(runs: Runs, quantity: _Quantity) -> Iterator[Chart]:
     }
     if len(runs) == 1:
         (label,) = runs
-        together = {name: by_run[label] for name, by_run in series.items()}
-        yield _time_chart(runs, quantity.title, quantity, together)
+        shown = {quantity.title: {name: by_run[label] for name, by_run in series.items()}}
     else:
-        for name, by_run in series.items():
-            yield _time_chart(runs, f"{quantity.title}: {name}", quantity, by_run)
+        shown = {f"{quantity.title}: {name}": by_run for name, by_run in series.items()}
+    for title, lines in shown.items():
+        if any(values.count() for values in lines.values()):
+            yield _time_chart(runs, title, quantity, lines)
 
 
 def _time_chart(runs: Runs, title: str, quantity: _Quantity, series: Mapping[str, pl.Series]) -> Chart:

@@ -11,6 +11,7 @@ from servesim.report.html import Content, Markup, folded, table, tag
 from servesim.report.page import Section, page_html
 from servesim.results.notes import run_notes, validation_note
 from servesim.results.run_series import RunSeries
+from servesim.results.units import seconds_text
 
 if TYPE_CHECKING:
     from servesim.results import RunResult
@@ -76,10 +77,25 @@ def _head(title: str, runs: Mapping[str, RunResult]) -> list[Markup]:
 
 
 def _identity(run: RunResult) -> str:
+    """Return which scenario was run, and the targets that it sets."""
     known = run.provenance
+    slo = run.settings.get("slo") or {}
+    targets = [
+        _targets(slo),
+        *(f"{name} {_targets(own)}" for name, own in (slo.get("classes") or {}).items()),
+    ]
+    told = "; ".join(filter(None, targets))
     return (
         f"scenario {known.get('scenario', '?')} ({known.get('scenario_hash', 'no hash')}), "
         f"seed {known.get('seed', '?')}, servesim {known.get('servesim_version', '?')}"
+        + (f". Targets: {told}" if told else "")
+    )
+
+
+def _targets(slo: Mapping[str, float | None]) -> str:
+    limits = {name: slo.get(f"{name}_s") for name in ("ttft", "tpot", "e2e")}
+    return ", ".join(
+        f"{name} {seconds_text(limit_s)}" for name, limit_s in limits.items() if limit_s is not None
     )
 
 

@@ -39,7 +39,7 @@ def quantile_curve(ascending: Floats) -> pl.DataFrame:
 
 
 def histogram_edges(samples: Sequence[Floats]) -> Floats:
-    """Return edges of bins that hold all *samples* (ascending each), in geometric progression.
+    """Return edges of bins that hold all *samples* (ascending each): in geometric progression, equal widths from 0 on.
 
     Latencies spread over orders of magnitude; bins of equal width would put most of them into one. No edges where
     there is nothing.
@@ -49,8 +49,10 @@ def histogram_edges(samples: Sequence[Floats]) -> Floats:
         return np.empty(0)
     low, high = min(sample[0] for sample in filled), max(sample[-1] for sample in filled)
     if high <= low * 1.001:  # all alike: one bar in the middle
-        return np.array([low * 0.95, low * 0.99, high * 1.01, high * 1.05])
-    edges: Floats = np.geomspace(low, high, HISTOGRAM_BINS + 1)
+        side_s = 0.01 * high or 1e-3
+        return np.array([low - 5.0 * side_s, low - side_s, high + side_s, high + 5.0 * side_s])
+    spaced = np.geomspace if low > 0 else np.linspace
+    edges: Floats = spaced(low, high, HISTOGRAM_BINS + 1)
     edges[0], edges[-1] = low, high
     return edges
 

@@ -179,7 +179,7 @@ class Plots:
             vmax=most,
             rasterized=True,
         )
-        every = -(-rows // 8)
+        every = -(-rows // 8) or 1
         axes.set_yticks(range(0, rows, every), table.rows[::every])
         axes.invert_yaxis()
         axes.set_ylabel("replica")

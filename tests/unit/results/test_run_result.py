@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from polars.testing import assert_frame_equal
 
 from servesim.errors import ServesimError
 from servesim.results import MemorySink, ParquetSink, RunResult, check_destination, is_result
+from servesim.results.notebook import summary_html
 from servesim.results.schema import FRAMES, frame_schema
 
 FILES = {
@@ -234,13 +237,72 @@ def test_fingerprint_tells_results_apart(plain):
 
 
 def test_shown_in_a_notebook(plain):
-    """The table of a notebook shows plain numbers and a dash for null; the text form is short."""
+    """The summary in readable units, a dash for null, with its warnings; well formed; the text form is short."""
     result = plain.result()
-    table = result._repr_html_()
-    assert "requests_completed</th><td>2<" in table
-    assert "cost_usd</th><td>\N{EN DASH}<" in table
-    assert "replicas" not in table
+    page = ElementTree.fromstring(result._repr_html_())
+    rows = [[cell.text for cell in row] for row in page.iter("tr")]
+    assert ["requests", "3 arrived, 2 completed, 1 rejected, 0 unfinished"] in rows
+    assert ["ttft", "625", "625", "725", "748", "ms"] in rows
+    assert ["cost", "-"] not in rows
+    assert [row[0] for row in rows[-2:]] == ["ann", "bob"]
+    assert "warning: 1 requests rejected: prompt_too_long" in [line.text for line in page.iter("div")]
     assert repr(result) == "<RunResult: 2 of 3 requests completed in 1.5 s>"
+
+
+def test_names_in_a_notebook_are_escaped(plain):
+    """A tenant is shown as it is called, and cannot be markup; of many tenants the first dozen is shown."""
+    plain.arrivals[0]["tenant"] = "<script>alert(1)</script>"
+    result = plain.result()
+    assert "<script>" not in result._repr_html_()
+    names = {row.find("th").text for row in ElementTree.fromstring(result._repr_html_()).iter("tr")}
+    assert "<script>alert(1)</script>" in names
+    many = {str(number): {"requests": 1, "requests_completed": 1} for number in range(20)}
+    page = summary_html({**result.summary, "tenants": many}, {})
+    assert "and 8 more" in page
+
+
+def test_settings_and_warm_up(plain, tmp_path):
+    """The resolved scenario can be read as data, from memory and from disk."""
+    result = plain.result()
+    assert result.settings == {"name": "tiny", "seed": 0}
+    assert result.warm_up_s == 0.0
+    result.save(tmp_path / "out")
+    (tmp_path / "out" / "scenario.yaml").write_text("run: {warm_up_s: 2.5}")
+    assert RunResult.load(tmp_path / "out").warm_up_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("summary.json", b'{"a": ', "cannot be read as JSON"),
+        ("provenance.json", b"[1]", "a list at its top"),
+        ("run.json", b"\xff\xfe", "cannot be read as JSON"),
+        ("scenario.yaml", b"\xff\xfe", "cannot be read as text"),
+        ("events.parquet", b"", "cannot be read as Parquet"),
+        ("segments.parquet", None, "cannot be read as Parquet"),
+        ("requests.parquet", "events", "lacks columns of a result"),
+    ],
+)
+def test_loading_what_was_damaged(plain, tmp_path, name, content, message):
+    """A file that is cut off, empty, or another one is named with what is wrong."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    if content == "events":
+        content = (out / "events.parquet").read_bytes()
+    (out / name).write_bytes((out / name).read_bytes()[:-10] if content is None else content)
+    with pytest.raises(ServesimError, match=rf"{re.escape(name)}: .*{message}"):
+        RunResult.load(out)
+
+
+def test_a_scenario_that_is_none(plain, tmp_path):
+    """Its text is kept, and refused when it is needed as data."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    (out / "scenario.yaml").write_text("hello")
+    loaded = RunResult.load(out)
+    assert loaded.scenario.to_yaml() == "hello"
+    with pytest.raises(ServesimError, match=r"scenario\.yaml: not a scenario"):
+        _ = loaded.warm_up_s
 
 
 def test_to_pandas(plain):
