@@ -20,6 +20,7 @@ from servesim.experiments.journal import Journal
 from servesim.experiments.points import Failure, Point, seeds_from, summary_of, with_seed
 from servesim.experiments.replications import OnDone
 from servesim.results.provenance import input_facts
+from servesim.results.saving import replacing_file
 from servesim.results.schema import SUMMARY
 from servesim.scenario import Scenario, load_scenario, scenario_hash
 from servesim.scenario.files import input_files
@@ -152,7 +153,8 @@ def sweep(
             if on_done is not None:
                 on_done(reused + done, runnable)
         frame = _frame(rows, [journal.found.get(key) for key in keys], errors)
-    _write(frame, out)
+    with replacing_file(out) as partial:
+        frame.write_parquet(partial)
     return SweepResult(rows=frame, reused=reused)
 
 
@@ -249,15 +251,3 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     if any(isinstance(value, float) for value in values) or all(value is None for value in values):
         return pl.Series(name, values, dtype=pl.Float64, strict=False)
     return pl.Series(name, values)
-
-
-def _write(frame: pl.DataFrame, out: Path) -> None:
-    from servesim.results.frames import disk_errors
-
-    partial = out.with_name(f".{out.name}.partial")
-    with disk_errors(out):
-        try:
-            frame.write_parquet(partial)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)

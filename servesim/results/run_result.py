@@ -24,6 +24,7 @@ from servesim.results.saving import (
     SUMMARY_FILE,
     check_result,
     read_json,
+    read_text,
     replacing,
     write_json,
 )
@@ -162,7 +163,7 @@ class RunResult:
         path = Path(directory).absolute()
         check_result(path)
         return cls(
-            SavedScenario((path / SCENARIO_FILE).read_text(encoding="utf-8")),
+            SavedScenario(read_text(path / SCENARIO_FILE)),
             read_json(path / PROVENANCE_FILE),
             read_json(path / SUMMARY_FILE),
             read_json(path / HOST_FILE),
