@@ -36,7 +36,7 @@ IMPORTS = {
     },
     "experiments": {"errors", "results", "rng", "scenario", "simulation", "workload"},
     "checks": {"errors", "experiments", "results", "scenario"},
-    "report": {"errors", "experiments", "results", "scenario"},
+    "report": {"errors", "experiments", "results", "rng", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
 results, simulation, experiments, checks, report. What is not listed (the facade, cli,

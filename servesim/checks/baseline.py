@@ -12,8 +12,8 @@ from pydantic import ConfigDict, ValidationError
 from servesim._version import __version__
 from servesim.errors import ServesimError
 from servesim.experiments.files import Section
-from servesim.results.saving import replacing_file
 from servesim.results.provenance import input_facts
+from servesim.results.saving import replacing_file
 from servesim.scenario import Scenario, scenario_data, scenario_hash
 from servesim.scenario.files import input_files
 

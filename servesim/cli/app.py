@@ -254,6 +254,80 @@ def sweep(
     )
 
 
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="Directory of a saved run.", show_default=False)
+]
+
+
+@app.command()
+def timeline(
+    run: RunDirectory,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="File to write; .gz compresses it.", show_default=False
+        ),
+    ],
+    start_s: Annotated[
+        float | None, typer.Option("--from", metavar="S", help="Show what happens from this time on, in s.")
+    ] = None,
+    end_s: Annotated[
+        float | None, typer.Option("--to", metavar="S", help="Show what happens before this time, in s.")
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of the replicas to show; else all.")
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Most requests to show, drawn at random; else what has room."),
+    ] = None,
+    steps: Annotated[
+        str,
+        typer.Option(help="Engine steps: all, segments (of identical steps), none, or auto: what has room."),
+    ] = "auto",
+    max_events: Annotated[int, typer.Option(help="Most events in the file.")] = 200_000,
+    quiet: Quiet = False,
+) -> int:
+    """Write a timeline of a saved run that Perfetto shows.
+
+    It has the requests with their phases, the engine steps and the state of every replica. What does not fit
+    into the file is left out and named on stderr, with the options that show it.
+    """
+    from servesim.cli.timeline import replica_numbers, write_timeline
+    from servesim.report.timeline import TimelineOptions
+
+    options = TimelineOptions(
+        start_s=start_s,
+        end_s=end_s,
+        replicas=replica_numbers(replicas),
+        requests=requests,
+        steps=steps,  # type: ignore[arg-type]  # checked with the others
+        most_events=max_events,
+    )
+    return write_timeline(run, options, out=out, quiet=quiet)
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    form: Annotated[str, typer.Option("--format", metavar="NAME", help="vllm-bench.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="File to write; else stdout.", show_default=False),
+    ] = None,
+    detailed: Annotated[
+        bool, typer.Option("--detailed", help="Add the lists of every request and token.")
+    ] = False,
+) -> int:
+    """Write a saved run as the result file of another tool.
+
+    vllm-bench: the JSON that vllm bench serve --save-result writes, with the same keys and definitions.
+    """
+    from servesim.cli.export import export_run
+
+    return export_run(run, form, out=out, detailed=detailed)
+
+
 @app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     """Check a scenario without running it.

@@ -168,7 +168,9 @@ class _Decoding:
         is_measured = (pl.col("state") == "completed") & (pl.col("arrival_s") >= warm_up_s)
         requests = frames.lazy("requests").filter(pl.col("first_token_s").is_not_null())
         others = (
-            requests.filter(~is_measured).select("request_id", "replica", "first_token_s", "finished_s").collect()
+            requests.filter(~is_measured)
+            .select("request_id", "replica", "first_token_s", "finished_s")
+            .collect()
         )
         interruptions = emission_breaks(frames)
         mine = interruptions["request_id"].is_in(others["request_id"].implode())
@@ -221,11 +223,13 @@ def _spans(requests: pl.DataFrame, breaks: pl.DataFrame) -> Mapping[int, tuple[F
         [requests.select("replica", time_s="finished_s"), breaks.filter(~resumed).select("replica", "time_s")]
     ).drop_nulls()
     return {
-        number: tuple(
-            np.sort(times.filter(pl.col("replica") == number)["time_s"].to_numpy()) for times in (starts, ends)
-        )
+        number: (_sorted_of(starts, number), _sorted_of(ends, number))
         for number in starts["replica"].unique().sort().to_list()
-    }  # type: ignore[return-value]
+    }
+
+
+def _sorted_of(times: pl.DataFrame, replica: int) -> Floats:
+    return times.filter(pl.col("replica") == replica)["time_s"].sort().to_numpy()
 
 
 class _Moments:

@@ -5,7 +5,7 @@ The JSON Schema for editors is in `servesim.scenario.json_schema`, listings of p
 """
 
 from servesim.scenario.load import load_scenario
-from servesim.scenario.saved import scenario_data, scenario_hash
+from servesim.scenario.saved import saved_warm_up_s, scenario_data, scenario_hash
 from servesim.scenario.schema import (
     ClusterSpec,
     CostSpec,
@@ -29,6 +29,7 @@ __all__ = [
     "SloSpec",
     "SloTargets",
     "load_scenario",
+    "saved_warm_up_s",
     "scenario_data",
     "scenario_hash",
 ]

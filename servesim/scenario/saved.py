@@ -45,6 +45,29 @@ def scenario_yaml(scenario: Scenario) -> str:
     return text.getvalue()
 
 
+def saved_warm_up_s(text: str) -> float:
+    """Return ``run.warm_up_s`` of a scenario's resolved YAML text, without building the scenario.
+
+    A result must be readable where its plugins and traces are not.
+
+    Raises
+    ------
+    ScenarioError
+        If the text is no scenario.
+    """
+    try:
+        data = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ScenarioError(
+            f"saved scenario: not YAML ({str(error).splitlines()[0]}). expected what servesim wrote"
+        ) from error
+    run = data.get("run", {}) if isinstance(data, dict) else None
+    value = run.get("warm_up_s", 0.0) if isinstance(run, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ScenarioError(f"saved scenario: no run.warm_up_s (got {value!r}). expected a number of seconds")
+    return float(value)
+
+
 def scenario_data(scenario: Scenario) -> dict[str, Any]:
     """Return what *scenario* says as plain data: what differs from the defaults, paths by their file names."""
     data = model_data(scenario, differing=True)
