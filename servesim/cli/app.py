@@ -283,9 +283,12 @@ def timeline(
     ] = None,
     steps: Annotated[
         str,
-        typer.Option(help="Engine steps: all, segments (of identical steps), none, or auto: what has room."),
+        typer.Option(
+            metavar="MODE",
+            help="Engine steps: all, segments (of identical steps), none, or auto: what has room.",
+        ),
     ] = "auto",
-    max_events: Annotated[int, typer.Option(help="Most events in the file.")] = 200_000,
+    max_events: Annotated[int, typer.Option(metavar="N", help="Most events in the file.")] = 200_000,
     quiet: Quiet = False,
 ) -> int:
     """Write a timeline of a saved run that Perfetto shows.

@@ -8,7 +8,8 @@ become slices is in `timeline_tracks`, how slices become JSON in `trace_events`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -44,6 +45,7 @@ _EVENTS_PER_REQUEST, _EVENTS_PER_PREEMPTION = (
     5,
     3,
 )  # its slice, three phases and, for some, the name of a lane
+_LOAD_POINTS = 500  # more intervals than this only show the noise of arrivals
 _CLUSTER_PID, _FIRST_PID = 1, 2
 _THREADS_PER_PROCESS = 100_000  # thread ids are unique over all processes: some viewers ask for that
 _STEPS_TID, _INSTANTS_TID = 0, 1
@@ -55,6 +57,8 @@ _STEP_FACTS: tuple[str, ...] = (
     "prefill_sequences",
     "step_s",
 )
+_SEGMENTS = pl.len().cast(pl.Int64).alias("segments")
+_STEPS = pl.col("steps").cast(pl.Int64).sum().alias("steps")
 _SEGMENT_FACTS = ("steps", *_STEP_FACTS, "growth_s")
 
 
@@ -234,7 +238,9 @@ def _points(shown: Timeline, most_events: int) -> int:
 
 def _add_counters(shown: Timeline, result: RunResult, *, points: int) -> None:
     frames, window = result.frames, shown.window
-    load = tracks.offered_load(frames, window, points=points).with_columns(pid=pl.lit(_CLUSTER_PID))
+    load = tracks.offered_load(frames, window, points=min(points, _LOAD_POINTS)).with_columns(
+        pid=pl.lit(_CLUSTER_PID)
+    )
     shown.add(
         counters(load.with_columns(name=pl.lit("arrivals per s")), args=["requests"]),
         counters(
@@ -259,39 +265,62 @@ def _add_steps(shown: Timeline, result: RunResult, options: TimelineOptions, *, 
     if options.steps == "none":
         return
     segments = tracks.segments_in(result.frames, shown.window)
-    count, steps = (
-        segments.select(pl.len(), pl.col("steps").cast(pl.Int64).sum()).collect(engine="streaming").row(0)
-    )
+    counts = segments.select(_SEGMENTS, _STEPS).collect(engine="streaming").row(0, named=True)
     room -= 1 + len(shown.window.replicas)  # names of the tracks
-    if options.steps in ("auto", "all") and steps <= room:
+    if options.steps in ("auto", "all") and counts["steps"] <= room:
         slices_of, facts = tracks.step_slices, _STEP_FACTS
-    elif options.steps in ("auto", "segments") and count <= room:
+    elif options.steps in ("auto", "segments") and counts["segments"] <= room:
         slices_of, facts = tracks.segment_slices, _SEGMENT_FACTS
-        if options.steps == "auto":
-            hint = _narrower(shown.window, room / steps)
-            shown.left_out.append(
-                f"{steps:,} engine steps are shown as {count:,} segments; {hint} shows each step"
-            )
     else:
-        unit, many = ("segments", count) if options.steps != "all" else ("engine steps", steps)
-        hint = _narrower(shown.window, room / many)
-        if options.steps != "auto":
-            raise ServesimError(
-                f"timeline: no room for the {unit} in the window (got {many:,}). expected at most {room:,}",
-                hint=f"{hint}, fewer replicas, or more events make room",
-            )
-        shown.left_out.append(
-            f"engine steps are left out, {steps:,} in {count:,} segments; {hint} shows them"
+        slices_of, facts = None, ()
+    whole = slices_of is tracks.step_slices or (slices_of is not None and options.steps == "segments")
+    if not whole:
+        _tell_of_steps(shown, segments, counts, options, room=room, by_segment=slices_of is not None)
+    if slices_of is not None:
+        own = _with_ids(slices_of(segments.collect(engine="streaming"), shown.window), _STEPS_TID)
+        shown.add(_thread_names(own, pl.lit("engine steps")), slices(own, args=facts))
+
+
+def _tell_of_steps(
+    shown: Timeline,
+    segments: pl.LazyFrame,
+    counts: Mapping[str, int],
+    options: TimelineOptions,
+    *,
+    room: int,
+    by_segment: bool,
+) -> None:
+    """Note that engine steps are not shown one by one, and which window shows more; refuse what was asked for.
+
+    Raises
+    ------
+    ServesimError
+        If there is no room for what ``steps`` asks for.
+    """
+    unit = "steps" if by_segment or options.steps == "all" else "segments"
+    # Counters may need all of their share in another window.
+    sure = int(options.most_events * (1 - _COUNTER_SHARE) / 2) - 5 * len(shown.window.replicas) - 10
+    counted = _STEPS if unit == "steps" else _SEGMENTS
+    end_s = tracks.narrower_end_s(segments, counted, shown.window, room=max(sure, 1))
+    hint = f"--from {shown.window.start_s:g} --to {_shortened(end_s)}"
+    if options.steps != "auto":
+        raise ServesimError(
+            f"timeline: no room for the {unit} in the window (got {counts[unit]:,}). expected at most {room:,}",
+            hint=f"{hint}, fewer replicas, or more events make room",
         )
-        return
-    own = _with_ids(slices_of(segments.collect(engine="streaming"), shown.window), _STEPS_TID)
-    shown.add(_thread_names(own, pl.lit("engine steps")), slices(own, args=facts))
+    many = f"{counts['steps']:,} engine steps"
+    if by_segment:
+        shown.left_out.append(f"{many} are shown as {counts['segments']:,} segments; {hint} shows each step")
+    else:
+        shown.left_out.append(
+            f"{many} in {counts['segments']:,} segments are left out; {hint} shows the segments"
+        )
 
 
-def _narrower(window: Window, share: float) -> str:
-    """Return options of a window that holds about *share* of what this one does, shortened to a round number."""
-    length_s = float(f"{0.9 * share * (window.end_s - window.start_s):.1g}")
-    return f"--from {window.start_s:g} --to {window.start_s + length_s:g}"
+def _shortened(time_s: float) -> str:
+    """Return a time rounded down to three digits."""
+    power = 10.0 ** (math.floor(math.log10(time_s)) - 2)
+    return f"{math.floor(time_s / power) * power:g}"
 
 
 # --- requests

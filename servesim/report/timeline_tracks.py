@@ -24,6 +24,8 @@ REQUEST_FACTS = (
 )
 """Columns of ``requests`` that a request's slice carries as arguments."""
 
+_INTERVALS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -78,6 +80,22 @@ def segments_in(frames: Frames, window: Window) -> pl.LazyFrame:
         .with_columns(end_s=pl.col("start_s") + length_s)
         .filter(pl.col("end_s") > window.start_s)
     )
+
+
+def narrower_end_s(segments: pl.LazyFrame, count: pl.Expr, window: Window, *, room: int) -> float:
+    """Return where a window with the same start may end so that it holds at most *room* of what *count* counts.
+
+    The answer is one of a thousand times in the window; within the first of these intervals the rate is taken to be
+    even.
+    """
+    width_s = (window.end_s - window.start_s) / _INTERVALS
+    number = ((pl.col("start_s") - window.start_s).clip(lower_bound=0.0) / width_s).floor().cast(pl.Int64)
+    counts = (
+        segments.group_by(number=number).agg(count.alias("count")).collect(engine="streaming").sort("number")
+    )
+    full = counts.filter(pl.col("count").cum_sum() > room)["number"]
+    intervals = int(full[0]) if len(full) else _INTERVALS
+    return window.start_s + width_s * (intervals or 0.9 * room / counts["count"][0])
 
 
 def segment_slices(segments: pl.DataFrame, window: Window) -> pl.DataFrame:
@@ -267,14 +285,14 @@ def counter_values(
     points
         Most values per replica, about: where there are more changes, the state is read at even intervals.
     """
-    until = changes.filter(pl.col("time_s") < window.end_s)
+    until = changes.filter(pl.col("time_s") <= window.end_s)
     inside = until.filter(pl.col("time_s") > window.start_s).group_by("replica").agg(pl.len())
     most = inside.select(pl.col("len").max()).collect(engine="streaming").item() or 0
     interval_us = 1 if most <= points else -(-(window.end_us - window.start_us) // points)
     since_us = (microseconds(pl.col("time_s")) - window.start_us).clip(lower_bound=0)
     ticks = (since_us + interval_us - 1) // interval_us  # rounded up: a change shows at the next reading
     values = (
-        until.group_by("replica", ts=window.start_us + ticks * interval_us)
+        until.group_by("replica", ts=(window.start_us + ticks * interval_us).clip(upper_bound=window.end_us))
         .agg(pl.col(name).sum() for name in series)
         .collect(engine="streaming")
         .sort("replica", "ts")
@@ -302,10 +320,11 @@ def offered_load(frames: Frames, window: Window, *, points: int) -> pl.DataFrame
     )
     last = -(-(window.end_us - window.start_us) // interval_us)
     every = pl.DataFrame({"number": pl.Series(range(last), dtype=pl.Int64)})
-    rates = pl.col("requests", "prompt_tokens", "output_tokens").fill_null(0) * (1e6 / interval_us)
-    return every.join(counted, on="number", how="left", maintain_order="left").select(
-        rates, ts=window.start_us + pl.col("number") * interval_us
+    series = ("requests", "prompt_tokens", "output_tokens")
+    rates = every.join(counted, on="number", how="left", maintain_order="left").select(
+        pl.col(series).fill_null(0) * (1e6 / interval_us), ts=window.start_us + pl.col("number") * interval_us
     )
+    return rates.filter(pl.struct(series).ne_missing(pl.struct(series).shift(1)))
 
 
 def _round_up(interval_us: float) -> int:
