@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from servesim.errors import ScenarioError
 from servesim.registry import ComponentSpec
-from servesim.scenario import Scenario, load_scenario, scenario_hash
+from servesim.scenario import Scenario, load_scenario, saved_warm_up_s, scenario_hash
 
 
 def reloaded(scenario: Scenario, tmp_path) -> Scenario:
@@ -145,3 +145,19 @@ def test_a_scenario_with_an_object_cannot_be_written(load, minimal):
     policies = scenario.policies.model_copy(update={"router": router})
     with pytest.raises(ScenarioError, match="scenario minimal: cannot be written"):
         scenario.model_copy(update={"policies": policies}).to_yaml()
+
+
+def test_the_warm_up_of_a_saved_scenario(load, minimal):
+    """It is read from the text alone; where a scenario says nothing of a run, there is none."""
+    assert saved_warm_up_s(load(minimal, "run.warm_up_s=7").to_yaml()) == 7.0
+    assert saved_warm_up_s(load(minimal).to_yaml()) == 0.0
+    assert saved_warm_up_s("name: tiny\n") == 0.0
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "", "- 1", "run: 3", "run: {warm_up_s: soon}", "run: {warm_up_s: true}"]
+)
+def test_a_saved_scenario_that_is_none(text):
+    """A file that holds something else is refused."""
+    with pytest.raises(ScenarioError, match="saved scenario: "):
+        saved_warm_up_s(text)
