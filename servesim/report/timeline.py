@@ -302,7 +302,8 @@ def _tell_of_steps(
     sure = int(options.most_events * (1 - _COUNTER_SHARE) / 2) - 5 * len(shown.window.replicas) - 10
     counted = _STEPS if unit == "steps" else _SEGMENTS
     end_s = tracks.narrower_end_s(segments, counted, shown.window, room=max(sure, 1))
-    hint = f"--from {shown.window.start_s:g} --to {_shortened(end_s)}"
+    start_s = shown.window.start_s
+    hint = f"--from {start_s:.9g} --to {start_s + _shortened_s(end_s - start_s):.9g}"
     if options.steps != "auto":
         raise ServesimError(
             f"timeline: no room for the {unit} in the window (got {counts[unit]:,}). expected at most {room:,}",
@@ -317,10 +318,10 @@ def _tell_of_steps(
         )
 
 
-def _shortened(time_s: float) -> str:
+def _shortened_s(length_s: float) -> float:
     """Return a time rounded down to three digits."""
-    power = 10.0 ** (math.floor(math.log10(time_s)) - 2)
-    return f"{math.floor(time_s / power) * power:g}"
+    power = 10.0 ** (math.floor(math.log10(length_s)) - 2)
+    return math.floor(length_s / power) * power
 
 
 # --- requests

@@ -3,14 +3,17 @@
 Every step of a segment is one gap for each request that decodes in it, as long as the step. So the gaps of all
 requests are the lengths of the decode steps, weighted by how many of the counted requests decode there, and one
 gap for each time that a preempted request emits again. Steps are expanded piece by piece: the memory does not
-depend on the length of the run. Nothing is approximated but the last bits: a gap here is the length of its step,
-where `servesim.results.token_times` subtracts two times.
+depend on the length of the run. Where prompts are computed in steps of their own, requests wait between their
+steps, which shows in the sum of all gaps; then they are listed request by request. Nothing is approximated but the
+last bits: a gap here is the length of its step, where `servesim.results.token_times` subtracts two times.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from servesim.errors import InvariantError
+from servesim.results.audit import RELATIVE_TOLERANCE
 from servesim.results.frames import Frames
 from servesim.results.latencies import measured
 from servesim.results.steps import Floats, boundaries_s
@@ -71,27 +75,41 @@ def itl_statistics(frames: Frames, quantiles: Sequence[float], *, warm_up_s: flo
     InvariantError
         If the steps do not account for the requests' tokens.
     """
-    moments, histogram = _Moments(), _Histogram()
-    for gaps_s, weights in _gaps(frames, warm_up_s):
-        moments.add(gaps_s, weights)
-        histogram.add(gaps_s, weights)
-    expected = _expected_gaps(frames, warm_up_s)
-    if moments.count != expected:
+    pieces = partial(_weighted_gaps, frames, warm_up_s)
+    moments, histogram = _gathered(pieces())
+    expected, decoding_s = _expected(frames, warm_up_s)
+    if moments.count == expected and not _close(moments.sum, decoding_s):
+        # Somebody waited between two decode steps: the engine does prompts in steps of their own.
+        pieces = partial(_listed_gaps, frames, warm_up_s)
+        moments, histogram = _gathered(pieces())
+    if moments.count != expected or not _close(moments.sum, decoding_s):
         raise InvariantError(
-            f"results: steps and preemptions give {moments.count} gaps between tokens. expected {expected}, "
-            "the tokens of the measured requests but their first ones"
+            f"results: steps and preemptions give {moments.count} gaps between tokens that take {moments.sum} s. "
+            f"expected {expected} that take {decoding_s} s: all tokens of the measured requests but their first ones"
         )
     if not moments.count:
         return GapStatistics(0, None, None, dict.fromkeys(quantiles))
     ranks = {quantile: quantile * (moments.count - 1) for quantile in quantiles}
     needed = sorted({min(int(rank) + up, moments.count - 1) for rank in ranks.values() for up in (0, 1)})
-    values = histogram.order_statistics(needed, _gaps(frames, warm_up_s))
+    values = histogram.order_statistics(needed, pieces())
     found: dict[float, float | None] = {}
     for quantile, rank in ranks.items():
         low = values[int(rank)]
         high = values[min(int(rank) + 1, moments.count - 1)]
         found[quantile] = low + (high - low) * (rank - int(rank))
     return GapStatistics(moments.count, moments.mean, (moments.squares / moments.count) ** 0.5, found)
+
+
+def _gathered(pieces: Iterator[tuple[Floats, Counts]]) -> tuple[_Moments, _Histogram]:
+    moments, histogram = _Moments(), _Histogram()
+    for gaps_s, weights in pieces:
+        moments.add(gaps_s, weights)
+        histogram.add(gaps_s, weights)
+    return moments, histogram
+
+
+def _close(got_s: float, expected_s: float) -> bool:
+    return math.isclose(got_s, expected_s, rel_tol=RELATIVE_TOLERANCE, abs_tol=RELATIVE_TOLERANCE)
 
 
 def tokens_per_second(frames: Frames, *, origin_s: float, warm_up_s: float = 0.0) -> Counts:
@@ -117,17 +135,34 @@ def _added(counts: Counts, times_s: Floats, weights: Counts) -> Counts:
     return longer
 
 
-def _expected_gaps(frames: Frames, warm_up_s: float) -> int:
+def _expected(frames: Frames, warm_up_s: float) -> tuple[int, float]:
+    """Return how many gaps the measured requests have, and how long these take together: first to last token."""
     gaps = (pl.col("output_tokens").cast(pl.Int64) - 1).sum()
-    return int(measured(frames.lazy("requests"), warm_up_s).select(gaps).collect(engine="streaming").item())
+    decoding_s = (pl.col("finished_s") - pl.col("first_token_s")).sum()
+    totals = measured(frames.lazy("requests"), warm_up_s).select(gaps, decoding_s)
+    count, total_s = totals.collect(engine="streaming").row(0)
+    return int(count), float(total_s)
 
 
-def _gaps(frames: Frames, warm_up_s: float) -> Iterator[tuple[Floats, Counts]]:
-    """Yield the gaps of the measured requests in pieces, each with how often it occurs."""
+def _weighted_gaps(frames: Frames, warm_up_s: float) -> Iterator[tuple[Floats, Counts]]:
+    """Yield the gaps of the measured requests in pieces, each with how often it occurs.
+
+    A gap is a step's length: right where every step from a request's first token on decodes it.
+    """
     gaps_s = _Decoding(frames, warm_up_s).resumed["gap_s"].to_numpy()
     yield gaps_s, np.ones(len(gaps_s), dtype=np.int64)
     for _, lengths_s, weights in _decode_steps(frames, warm_up_s):
         yield lengths_s, weights
+
+
+def _listed_gaps(frames: Frames, warm_up_s: float) -> Iterator[tuple[Floats, Counts]]:
+    """Yield the gaps of the measured requests, request by request: right for every engine, and slower."""
+    gaps = RequestGaps(frames)
+    columns = ("request_id", "replica", "first_token_s", "output_tokens")
+    requests = measured(frames.lazy("requests"), warm_up_s).select(columns).collect()
+    for some in requests.iter_slices(PIECE_SEGMENTS):
+        gaps_s = np.concatenate([gaps.of(*request) for request in some.iter_rows()])
+        yield gaps_s, np.ones(len(gaps_s), dtype=np.int64)
 
 
 def _decode_steps(frames: Frames, warm_up_s: float) -> Iterator[tuple[Floats, Floats, Counts]]:
@@ -237,13 +272,20 @@ class _Moments:
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
+        self._sums: list[float] = []
+
+    @property
+    def sum(self) -> float:
+        """The sum of all values."""
+        return math.fsum(self._sums)
 
     def add(self, values: Floats, weights: Counts) -> None:
         """Take in *values*, each as often as its weight."""
         count = int(weights.sum())
         if not count:
             return
-        mean = float((values * weights).sum()) / count
+        self._sums.append(float((values * weights).sum()))
+        mean = self._sums[-1] / count
         squares = float(((values - mean) ** 2 * weights).sum())
         total = self.count + count
         shift = mean - self.mean
@@ -300,7 +342,7 @@ class RequestGaps:
     Parameters
     ----------
     frames
-        Frames of the run; the steps take 8 bytes each in memory.
+        Frames of the run; the steps take 16 bytes each in memory.
     """
 
     def __init__(self, frames: Frames) -> None:
@@ -311,26 +353,24 @@ class RequestGaps:
             .collect()
         )
         self._steps = {int(key[0]): _Steps(own) for key, own in segments.group_by("replica")}
-        breaks = emission_breaks(frames)
-        self._breaks: dict[int, list[tuple[float, float | None]]] = {}
-        for request_id, time_s, gap_s in breaks.select("request_id", "time_s", "gap_s").iter_rows():
-            self._breaks.setdefault(request_id, []).append((time_s, gap_s))
+        self._breaks: dict[int, list[tuple[float, bool]]] = {}
+        breaks = emission_breaks(frames).select("request_id", "time_s", pl.col("kind") == "resumed")
+        for request_id, time_s, resumed in breaks.iter_rows():
+            self._breaks.setdefault(request_id, []).append((time_s, resumed))
 
     def of(self, request_id: int, replica: int, first_token_s: float, tokens: int) -> Floats:
         """Return the gaps of a request that emitted so many *tokens*, one fewer than them."""
         if tokens <= 1:
             return np.empty(0)
-        steps = self._steps[replica]
-        start = steps.index(first_token_s)
-        pieces = []
-        for time_s, gap_s in self._breaks.get(request_id, ()):
-            if gap_s is None:
-                pieces.append(steps.lengths_s[start : steps.index(time_s)])
+        steps, pieces, since_s, missing = self._steps[replica], [], first_token_s, tokens - 1
+        for time_s, resumed in self._breaks.get(request_id, ()):
+            if resumed:
+                pieces.append(np.array([time_s - since_s]))
             else:
-                pieces.append(np.array([gap_s]))
-                start = steps.index(time_s)
-        left = tokens - 1 - sum(map(len, pieces))
-        pieces.append(steps.lengths_s[start : start + left])
+                pieces.append(steps.gaps_s(since_s, steps.number(time_s) - steps.number(since_s)))
+            missing -= len(pieces[-1])
+            since_s = time_s if resumed else steps.last_s(since_s, len(pieces[-1]))
+        pieces.append(steps.gaps_s(since_s, missing))
         return np.concatenate(pieces)
 
 
@@ -339,11 +379,31 @@ class _Steps:
 
     def __init__(self, segments: pl.DataFrame) -> None:
         segments = segments.sort("start_s")
-        self._starts_s = segments["start_s"].to_numpy()
-        steps = segments["steps"].to_numpy()
-        self._before = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
-        self.lengths_s = step_lengths_s(segments["step_s"].to_numpy(), segments["growth_s"].to_numpy(), steps)
+        self._starts_s, self._step_s, growth_s, steps = (
+            segments[name].to_numpy() for name in ("start_s", "step_s", "growth_s", "steps")
+        )
+        self._first = np.cumsum(steps, dtype=np.int64) - steps
+        self._ends_s = boundaries_s(self._starts_s, self._step_s, growth_s, steps)
+        self._gaps_s = step_lengths_s(self._step_s, growth_s, steps)
+        # Steps without decodes may lie between two segments: whoever decodes in both waits for them.
+        pauses_s = self._starts_s[1:] - self._ends_s[self._first[1:] - 1]
+        self._gaps_s[self._first[1:]] += np.maximum(pauses_s, 0.0)
 
-    def index(self, time_s: float) -> int:
-        """Return the number of the first step that starts at *time_s*, where a segment does, or later."""
-        return int(self._before[np.searchsorted(self._starts_s, time_s)])
+    def number(self, time_s: float) -> int:
+        """Return the number of the first step that starts at *time_s* or later."""
+        segment = np.searchsorted(self._starts_s, time_s)
+        return int(self._first[segment]) if segment < len(self._first) else len(self._ends_s)
+
+    def gaps_s(self, since_s: float, count: int) -> Floats:
+        """Return the first *count* gaps of a request that got a token at *since_s*, at the end of a prefill."""
+        if not count:
+            return np.empty(0)
+        segment = np.searchsorted(self._starts_s, since_s)
+        first = self._first[segment]
+        gaps_s = self._gaps_s[first : first + count].copy()
+        gaps_s[0] = self._step_s[segment] + (self._starts_s[segment] - since_s)
+        return gaps_s
+
+    def last_s(self, since_s: float, count: int) -> float:
+        """Return when the last of these gaps ends; *since_s* where there are none."""
+        return float(self._ends_s[self.number(since_s) + count - 1]) if count else since_s

@@ -80,15 +80,24 @@ def test_segments_that_do_not_account_for_the_tokens(plain):
     result = plain.result()
     frames = result.frames._frames
     frames["segments"] = frames["segments"].head(2)
-    with pytest.raises(InvariantError, match=r"give 1 gaps between tokens. expected 3"):
+    with pytest.raises(InvariantError, match=r"give 1 gaps between tokens that take 0.5 s. expected 3"):
         itl_statistics(result.frames, (0.5,))
 
+
+PROMPTS_ALONE = "cluster.pools.main.engine.prefill_only_steps=true"
+"""Requests that decode wait while prompts are computed: a gap is more than its step."""
 
 CASES = [
     ("tests/golden/preemptions.yaml", ["workload.max_requests=150"], 0.0),
     ("tests/golden/preemptions.yaml", ["run.horizon_s=12", "run.drain=false"], 3.0),
     ("tests/golden/priority.yaml", ["run.horizon_s=20"], 1.0),
     ("tests/golden/whole_prompts.yaml", ["workload.max_requests=60"], 0.0),
+    ("tests/golden/whole_prompts.yaml", ["workload.max_requests=80", PROMPTS_ALONE], 2.0),
+    (
+        "tests/golden/whole_prompts.yaml",
+        ["workload.max_requests=150", PROMPTS_ALONE, "cluster.pools.main.engine.kv_blocks=260"],
+        1.0,
+    ),
 ]
 
 
@@ -121,6 +130,12 @@ def test_the_cases_are_about_something():
     assert result.summary["preemptions"] > 10
     assert result.summary["requests_unfinished"] > 0
     assert (result.requests["arrival_s"] < CASES[1][2]).sum() > 0
+    alone = servesim.run(ROOT / CASES[-1][0], overrides=CASES[-1][1])
+    assert alone.summary["preemptions"] > 10
+    steps = alone.segments.filter(alone.segments["sequences"] > 0)
+    calm = alone.requests.filter((alone.requests["preemptions"] == 0) & (alone.requests["output_tokens"] > 1))
+    longest_s = max(alone.itl_s(request_id).max() for request_id in calm["request_id"])
+    assert longest_s > 1.5 * steps["step_s"].max()
 
 
 @settings(max_examples=50, deadline=None)
