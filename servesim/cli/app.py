@@ -43,11 +43,15 @@ Vary = Annotated[
         show_default=False,
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's own on.")]
-Confidence = Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence of intervals.")]
+Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds, from the scenario's own on.")]
+Confidence = Annotated[
+    float, typer.Option(metavar="RATIO", min=0.5, max=0.9999, help="Confidence of intervals.")
+]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes that simulate; else one per CPU core.", show_default=False),
+    typer.Option(
+        metavar="N", min=1, help="Processes that simulate; else one per CPU core.", show_default=False
+    ),
 ]
 
 
@@ -145,7 +149,9 @@ def compare(
         list[str] | None,
         typer.Option("--metric", metavar="KEY", help="Key of the summary to compare; may be repeated."),
     ] = None,
-    interval: Annotated[str, typer.Option(help="How intervals are made: t or bootstrap.")] = "t",
+    interval: Annotated[
+        str, typer.Option(metavar="METHOD", help="How intervals are made: t or bootstrap.")
+    ] = "t",
     confidence: Confidence = 0.95,
     warm_up: Annotated[
         str, typer.Option(metavar="RULE", help="scenario, auto (MSER-5), or a time in s.")
@@ -225,7 +231,9 @@ def sweep(
         Path | None,
         typer.Option(metavar="PARQUET", help="File to write; else FILE's name.", show_default=False),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Where runs are computed: processes or ray.")] = "processes",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="Where runs are computed: processes or ray.")
+    ] = "processes",
     address: Annotated[
         str | None,
         typer.Option(

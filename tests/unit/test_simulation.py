@@ -370,6 +370,15 @@ def test_a_run_in_a_thread_leaves_signals_alone():
     assert result.fingerprint() == servesim.run(scenario()).fingerprint()
 
 
+@pytest.mark.parametrize("run", [{}, {"drain": False}, {"horizon_s": 0.75}])
+def test_a_saved_result_leaves_nothing_beside_it(run, tmp_path: Path):
+    """The hidden directory of rows is gone when the result has its place, however the run ended."""
+    given = scenario().model_copy(update={"run": RunSpec.model_validate(run)})
+    result = servesim.run(given, out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert result.requests.height == result.summary["requests_arrived"]
+
+
 @pytest.mark.parametrize(("horizon_s", "end_s", "finished"), [(None, 1.0, 1), (0.75, 0.75, 1), (9.0, 9.0, 3)])
 def test_a_run_that_does_not_drain(horizon_s, end_s, finished):
     """It ends at the horizon, or else with the last arrival; what is not finished then is counted so.
