@@ -97,11 +97,26 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugins",
+            metavar="DIR",
+            help="Use the plugins that the pyproject.toml in this folder declares, without installing them; may be "
+            "repeated. Goes before the command. The environment variable SERVESIM_PLUGINS lists more folders.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?"""
+    if plugins:
+        from servesim.plugin_folders import with_plugin_folders
+
+        context.with_resource(with_plugin_folders(plugins))
 
 
 @app.command()
