@@ -81,10 +81,14 @@ def with_plugin_folders(folders: Sequence[Path]) -> Iterator[None]:
     Raises
     ------
     ServesimError
-        As `folder_plugins`, at the start.
+        As `folder_plugins`, at the start; or if a path has the character that separates paths.
     """
     before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = os.pathsep.join([*map(str, folders), *([before] if before else [])])
+    paths = [str(folder.absolute()) for folder in folders]
+    for path in paths:
+        if os.pathsep in path:
+            raise ServesimError(f"--plugins: {path}: the path has a {os.pathsep!r}. expected one without")
+    os.environ[VARIABLE] = os.pathsep.join([*paths, *([before] if before else [])])
     try:
         folder_plugins()
         yield

@@ -101,7 +101,7 @@ class Registry:
         if not found:
             raise PluginError(
                 f"unknown {self.kind} (got {name!r}). expected one of {', '.join(self.names())}",
-                hint=nearest(name, self.names()),
+                hint=_unknown_hint(name, self.names()),
             )
         if len(found) > 1:
             told = ", ".join(f"{each.target} ({each.origin})" for each in found.values())
@@ -168,6 +168,12 @@ class Registry:
         """
         validated = self.parameters(name).model_validate(dict(parameters), context=context)
         return self.resolve(name)(**{key: getattr(validated, key) for key in type(validated).model_fields})
+
+
+def _unknown_hint(name: str, known: list[str]) -> str:
+    """Return the known name that is near, and what users of a folder forget."""
+    own = "plugins of a folder need --plugins DIR before the command"
+    return " ".join(filter(None, [nearest(name, known), own]))
 
 
 def _declared(group: str) -> list[tuple[str, Provider]]:

@@ -270,6 +270,19 @@ def sweep(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
+) -> int:
+    """Make a project: a scenario, a router of your own, its check, its tests and its CI.
+
+    All of them pass at once. Nothing is overwritten; what is printed last is what to type next.
+    """
+    from servesim.cli.init import init_project
+
+    return init_project(folder)
+
+
+@app.command()
 def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     """Check a scenario without running it.
 

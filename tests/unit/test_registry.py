@@ -191,12 +191,16 @@ def test_a_protocol_of_ones_own_counts_as_little():
 
 
 def test_unknown_names_list_the_known_ones():
-    """The nearest is the hint."""
+    """The nearest is the hint, and what is forgotten most easily."""
     with pytest.raises(
         PluginError, match=r"unknown sample \(got 'plane'\)\. expected one of plain, "
     ) as caught:
         REGISTRY.resolve("plane")
-    assert caught.value.hint == "did you mean 'plain'?"
+    forgotten = "plugins of a folder need --plugins DIR before the command"
+    assert caught.value.hint == f"did you mean 'plain'? {forgotten}"
+    with pytest.raises(PluginError) as caught:
+        REGISTRY.resolve("entirely_other")
+    assert caught.value.hint == forgotten
 
 
 @pytest.mark.parametrize(
