@@ -137,6 +137,13 @@ def test_the_workflow_types_what_the_readme_does(project):
     assert commands[2].startswith("servesim --plugins . check checks/*.yaml --junit check.xml --markdown ")
 
 
+def test_the_how_to_page_tells_the_same(root):
+    """Every file and command, in the same words."""
+    page = (root / "docs" / "how-to" / "start-a-project.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in FILES)
+    assert "cd my-policy\n" + "\n".join(COMMANDS) in page
+
+
 def test_the_code_is_in_good_style(project, root):
     """Ruff and mypy have nothing to say, under servesim's own rules."""
     rules = str(root / "pyproject.toml")
