@@ -101,11 +101,26 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugins",
+            metavar="DIR",
+            help="Use the plugins that the pyproject.toml in this folder declares, without installing them; may be "
+            "repeated. Goes before the command. The environment variable SERVESIM_PLUGINS lists more folders.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?"""
+    if plugins:
+        from servesim.plugin_folders import with_plugin_folders
+
+        context.with_resource(with_plugin_folders(plugins))
 
 
 @app.command()
@@ -260,6 +275,19 @@ def sweep(
         as_json=as_json,
         quiet=quiet,
     )
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
+) -> int:
+    """Make a project: a scenario, a router of your own, its check, its tests and its CI.
+
+    All of them pass at once. Nothing is overwritten; what is printed last is what to type next.
+    """
+    from servesim.cli.init import init_project
+
+    return init_project(folder)
 
 
 @app.command()

@@ -7,18 +7,21 @@ import hashlib
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import servesim
-from servesim import RunResult, Scenario
+from servesim import RunResult, Scenario, registry
 from servesim.cluster.build import uses_oracle
 from servesim.errors import PluginError, ScenarioError, ServesimError
 from servesim.latency.linear import Linear
 from servesim.policies.predictors import Constant, Noisy, Oracle
-from servesim.policies.routers import LeastRequests
-from servesim.policies.schedulers import ShortestJobFirst
+from servesim.policies.routers import LeastRequests, RoundRobin
+from servesim.policies.schedulers import FirstComeFirstServed, ShortestJobFirst
 from servesim.results import recorder, run_result
 from servesim.scenario import RunSpec
 
@@ -286,6 +289,39 @@ def test_provenance_tells_a_model_from_disk(tmp_path: Path):
     data = Path(servesim.__file__).parent / "catalog"
     content = (data / "gpus.toml").read_bytes() + (data / "models.toml").read_bytes()
     assert told["catalog_version"] == hashlib.sha256(content).hexdigest()[:16]
+
+
+def test_provenance_tells_the_code_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of those that the scenario names, nested ones included, unless an object took their place; of objects, too."""
+    (tmp_path / "told_plugins.py").write_text(
+        "from servesim.policies.routers import RoundRobin\n"
+        "from servesim.policies.predictors import Constant\n"
+        "class Mine(RoundRobin): ...\n"
+        "class Guess(Constant): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = (
+        EntryPoint("told", "told_plugins:Mine", "servesim.routers"),
+        EntryPoint("guess", "told_plugins:Guess", "servesim.length_predictors"),
+    )
+    monkeypatch.setattr(registry, "_installed", lambda: points)
+    values = scenario().model_dump()
+    values["policies"] = {
+        "router": {"name": "told"},
+        "scheduler": {"name": "sjf", "predictor": {"name": "guess"}},
+    }
+    mine = Scenario.model_validate(values)
+
+    def told(**objects: Any) -> list[tuple[str, str]]:
+        return [(fact["key"], fact["name"]) for fact in servesim.run(mine, **objects).provenance["inputs"]]
+
+    assert told() == [
+        ("policies.router", "told_plugins.py"),
+        ("policies.scheduler.predictor", "told_plugins.py"),
+    ]
+    assert told(router=RoundRobin(), scheduler=FirstComeFirstServed()) == []
+    given = import_module("told_plugins").Mine()
+    assert told(router=given)[-1] == ("router", "told_plugins.py")
 
 
 class Unpriced:
