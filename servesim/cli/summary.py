@@ -50,7 +50,7 @@ def summary_text(
         _headline(summary),
         "",
     ]
-    parts += [_latencies(summary), "", _use(summary)]
+    parts += [_latencies(summary), "", _use(summary, provenance or {})]
     for title, key in (("class", "slo_classes"), ("model", "models"), ("tenant", "tenants")):
         if summary.get(key):
             parts += ["", _groups(title, summary[key])]
@@ -124,7 +124,7 @@ def _latencies(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _use(summary: Mapping[str, Any]) -> Table:
+def _use(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> Table:
     rows = {}
     if summary.get("slo_met_ratio") is not None:
         goodput = number_text(summary.get("goodput_requests_per_s"))
@@ -135,6 +135,9 @@ def _use(summary: Mapping[str, Any]) -> Table:
     if summary.get("cost_usd") is not None:
         per_million = number_text(summary.get("usd_per_million_output_tokens"))
         rows["cost"] = f"{number_text(summary['cost_usd'])} USD, {per_million} USD per million output tokens"
+    elif unpriced := [pool["gpu"] for pool in provenance.get("pools", []) if not pool["gpu_price_source"]]:
+        names = ", ".join(dict.fromkeys(unpriced))
+        rows["cost"] = f"unknown: no list price of {names}; cost.gpu_usd_per_h sets one"
     return _facts(rows)
 
 
@@ -163,6 +166,8 @@ def _table(first: str, *others: str) -> Table:
 def _notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
     """Return what a reader should know before trusting the numbers."""
     notes = [*_workload_notes(summary.get("workload") or {}), *_oracle_notes(provenance)]
+    if summary.get("cost_usd"):
+        notes += _price_notes(provenance)
     if summary.get("requests_completed") and summary.get("requests_measured") == 0:
         notes.append("warning: nothing was measured: every completed request arrived before run.warm_up_s")
     for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
@@ -200,6 +205,15 @@ def _oracle_notes(provenance: Mapping[str, Any]) -> list[str]:
         name = policy.get("name") or policy["class"]  # an object that was passed has no name
         notes.append(f"note: oracle: {place} {name} sees true output lengths")
     return notes
+
+
+def _price_notes(provenance: Mapping[str, Any]) -> list[str]:
+    sources = {pool.get("gpu"): pool.get("gpu_price_source") for pool in provenance.get("pools", [])}
+    return [
+        f"note: price of {gpu}: {source}"
+        for gpu, source in sources.items()
+        if source not in (None, "", "scenario")
+    ]
 
 
 def _context_limits(provenance: Mapping[str, Any]) -> str:
