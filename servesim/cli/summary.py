@@ -50,7 +50,7 @@ def summary_text(
         _facts(headline_facts(summary)),
         "",
     ]
-    parts += [_numbers(*latency_table(summary)), "", _facts(use_facts(summary))]
+    parts += [_numbers(*latency_table(summary)), "", _facts(use_facts(summary, provenance or {}))]
     for title, key in GROUP_TABLES.items():
         if summary.get(key):
             parts += ["", _numbers(*group_table(title, summary[key]))]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from servesim.errors import ServesimError
+from servesim.results.saving import readable, replacing_file
 from servesim.results.schema import SUMMARY, SummaryKey
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ def write_report(runs: RunResult | Mapping[str, RunResult], path: str | Path) ->
     check_place(Path(path))
     for label, run in named.items():
         _check_result(label, run)
-    with _unreadable_frames(", ".join(named)):
+    with readable(Path(", ".join(named))):
         text = run_report(named)
     write_page(Path(path), text)
 
@@ -111,19 +109,8 @@ def write_page(path: Path, text: str) -> None:
     ServesimError
         If that is not possible: what was there before is still there.
     """
-    check_place(path)
-    final = path.resolve()
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
+    with replacing_file(path.resolve()) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(final)
-    except OSError as error:
-        raise ServesimError(
-            f"{path}: the report cannot be written (got {error.strerror or str(error)!r}). expected a writable "
-            "place with room"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_result(label: str, run: RunResult) -> None:
@@ -148,16 +135,3 @@ def _is_summary_value(key: SummaryKey, value: object) -> bool:
 
 def _are_rows(value: object, key: str) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) and key in row for row in value)
-
-
-@contextmanager
-def _unreadable_frames(what: str) -> Iterator[None]:
-    """Turn what polars raises on damaged files into a `ServesimError`."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ServesimError(
-            f"{what}: a frame cannot be read (got {str(error).splitlines()[0]!r}). expected Parquet files as they were "
-            "saved",
-            hint="a file was cut off or changed: save the result anew",
-        ) from error

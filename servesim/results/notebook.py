@@ -22,7 +22,7 @@ def summary_html(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> s
     """
     name = provenance.get("scenario")
     parts = [f"<b>{escape(str(name))}</b>"] if name is not None else []
-    facts = headline_facts(summary) | use_facts(summary)
+    facts = headline_facts(summary) | use_facts(summary, provenance)
     parts += [_table([], [[label, text] for label, text in facts.items()]), _table(*latency_table(summary))]
     for title, key in GROUP_TABLES.items():
         if summary.get(key):

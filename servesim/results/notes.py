@@ -19,6 +19,8 @@ def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list
         ``RunResult.provenance``; an empty one leaves out what it would tell.
     """
     notes = [*_workload_notes(summary.get("workload") or {}), *_oracle_notes(provenance)]
+    if summary.get("cost_usd"):
+        notes += _price_notes(provenance)
     if summary.get("requests_completed") and summary.get("requests_measured") == 0:
         notes.append("warning: nothing was measured: every completed request arrived before run.warm_up_s")
     for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
@@ -56,6 +58,15 @@ def _oracle_notes(provenance: Mapping[str, Any]) -> list[str]:
         name = policy.get("name") or policy["class"]  # an object that was passed has no name
         notes.append(f"note: oracle: {place} {name} sees true output lengths")
     return notes
+
+
+def _price_notes(provenance: Mapping[str, Any]) -> list[str]:
+    sources = {pool.get("gpu"): pool.get("gpu_price_source") for pool in provenance.get("pools", [])}
+    return [
+        f"note: price of {gpu}: {source}"
+        for gpu, source in sources.items()
+        if source not in (None, "", "scenario")
+    ]
 
 
 def _context_limits(provenance: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def headline_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def use_facts(summary: Mapping[str, Any]) -> dict[str, str]:
+def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, str]:
     """Return whether targets were met, and what that took."""
     facts = {}
     if summary.get("slo_met_ratio") is not None:
@@ -43,6 +43,9 @@ def use_facts(summary: Mapping[str, Any]) -> dict[str, str]:
     if summary.get("cost_usd") is not None:
         per_million = number_text(summary.get("usd_per_million_output_tokens"))
         facts["cost"] = f"{number_text(summary['cost_usd'])} USD, {per_million} USD per million output tokens"
+    elif unpriced := [pool["gpu"] for pool in provenance.get("pools", []) if not pool["gpu_price_source"]]:
+        names = ", ".join(dict.fromkeys(unpriced))
+        facts["cost"] = f"unknown: no list price of {names}; cost.gpu_usd_per_h sets one"
     return facts
 
 

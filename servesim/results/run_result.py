@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,13 +26,14 @@ from servesim.results.saving import (
     SCENARIO_FILE,
     SUMMARY_FILE,
     check_result,
-    damaged,
     read_json,
+    read_text,
     replacing,
     write_json,
 )
 from servesim.results.schema import FRAMES
 from servesim.results.steps import Floats
+from servesim.results.token_gaps import GapStatistics, itl_statistics
 from servesim.results.token_times import token_times
 from servesim.scenario.document import parse_document
 
@@ -120,7 +122,13 @@ class RunResult:
     @property
     def warm_up_s(self) -> float:
         """Requests that arrived before it are left out of latency statistics."""
-        return float((self.settings.get("run") or {}).get("warm_up_s") or 0.0)
+        run = self.settings.get("run", {})
+        value = run.get("warm_up_s", 0.0) if isinstance(run, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ServesimError(
+                f"{SCENARIO_FILE}: run.warm_up_s (got {value!r}). expected a number of seconds"
+            )
+        return float(value)
 
     @property
     def plot(self) -> Plots:
@@ -139,6 +147,13 @@ class RunResult:
     def itl_s(self, request_id: int) -> Floats:
         """Return the inter-token latencies of a request: the gaps between its tokens, one fewer than them."""
         return np.diff(self.token_times(request_id))
+
+    def itl_statistics(self, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) -> GapStatistics:
+        """Return statistics of the inter-token latencies of all completed requests, the warm-up included.
+
+        See `servesim.results.token_gaps.itl_statistics`: exact, some 3 s for 250 million tokens.
+        """
+        return itl_statistics(self.frames, quantiles)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the ``requests`` frame for pandas."""
@@ -187,7 +202,7 @@ class RunResult:
         path = Path(directory).absolute()
         check_result(path)
         return cls(
-            SavedScenario(_read_text(path / SCENARIO_FILE)),
+            SavedScenario(read_text(path / SCENARIO_FILE)),
             read_json(path / PROVENANCE_FILE),
             read_json(path / SUMMARY_FILE),
             read_json(path / HOST_FILE),
@@ -201,13 +216,6 @@ class RunResult:
     def _repr_html_(self) -> str:
         """Return the summary for notebooks."""
         return summary_html(self.summary, self.provenance)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise damaged(path, "text", str(error)) from error
 
 
 def _hash_column(digest: hashlib._Hash, column: pl.Series) -> None:

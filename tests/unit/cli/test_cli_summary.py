@@ -32,6 +32,18 @@ SUMMARY = {
 }  # fmt: skip
 
 
+def test_the_price_is_told_with_its_source():
+    """A list price is quoted; a price of the user's own needs no source; a GPU without a price is named."""
+    pool = {"pool": "main", "gpu": "h100-sxm", "gpu_price_source": "A shop, 2026", "context_limit_tokens": 1}
+    text = summary_text("test", SUMMARY, {}, provenance={"pools": [pool]})
+    assert "note: price of h100-sxm: A shop, 2026\n" in text
+    own = {**pool, "gpu_price_source": "scenario"}
+    assert "price of" not in summary_text("test", SUMMARY, {}, provenance={"pools": [own]})
+    unpriced = {**pool, "gpu_price_source": ""}
+    text = summary_text("test", {**SUMMARY, "cost_usd": None}, {}, provenance={"pools": [unpriced]})
+    assert "cost         unknown: no list price of h100-sxm; cost.gpu_usd_per_h sets one\n" in text
+
+
 def test_the_page_has_readable_numbers():
     """Counts have separators, latencies one unit per row, ratios are percent, and null is a dash."""
     text = summary_text("test", SUMMARY, {"wall_s": 0.5, "peak_memory_bytes": 200 * 2**20})

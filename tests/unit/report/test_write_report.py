@@ -257,7 +257,7 @@ def test_runs_of_one_name_are_told_by_their_paths(runs, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("summary.json", lambda text: "{}", "not whole"),
+        ("summary.json", lambda text: "{}", "not a summary"),
         ("summary.json", lambda text: text.replace('"pool": "main"', '"pol": "main"'), "not whole"),
         (
             "summary.json",
@@ -288,7 +288,7 @@ def test_damaged_frames(runs, tmp_path, capsys):
     content[4:4000] = bytes(byte ^ 0x5A for byte in content[4:4000])
     path.write_bytes(content)
     assert main(["report", str(tmp_path / "run"), "-o", str(tmp_path / "report.html")]) == 2
-    assert "a frame cannot be read" in capsys.readouterr().err
+    assert "cannot be read (" in capsys.readouterr().err
 
 
 def test_a_full_disk_keeps_the_older_report(runs, tmp_path, monkeypatch):

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from servesim.errors import ServesimError
 from servesim.results import MemorySink, ParquetSink, RunResult, check_destination, is_result
 from servesim.results.notebook import summary_html
+from servesim.results.saving import readable, replacing_file
 from servesim.results.schema import FRAMES, frame_schema
 
 FILES = {
@@ -225,6 +227,86 @@ def test_loading_what_is_no_result(plain, tmp_path):
         RunResult.load(tmp_path / "out")
 
 
+def _spoil(name: str, content: bytes | str | None = None, *, cut: int = 0) -> Callable[[Path], None]:
+    """Return a function that spoils a file of a result: another content, or without its last bytes."""
+
+    def spoil(out: Path) -> None:
+        path = out / name
+        new = path.read_bytes()[:-cut] if cut else content
+        path.write_bytes(new if isinstance(new, bytes) else str(new).encode())
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        *(
+            (_spoil(f"{name}.parquet", cut=20), rf"{name}\.parquet: cannot be read \(.*PAR1")
+            for name in ("requests", "segments", "replicas", "events")
+        ),
+        (_spoil("segments.parquet", ""), r"segments\.parquet: cannot be read"),
+        (_spoil("summary.json", '{"duration_s": 1'), r"summary\.json: not JSON \(.*\). expected what servesim wrote"),
+        (_spoil("summary.json", b"\xff\xfe"), r"summary\.json: cannot be read \(not a text in UTF-8\)"),
+        (_spoil("summary.json", "[]"), r"summary\.json: not an object \(got list\)"),
+        (_spoil("summary.json", "{}"), r"not a summary of this version \(\d+ keys are missing, the first is req"),
+        (_spoil("run.json", ""), r"run\.json: not JSON"),
+        (_spoil("scenario.yaml", b"\xff"), r"scenario\.yaml: cannot be read \(not a text in UTF-8\)"),
+    ],
+)  # fmt: skip
+def test_loading_a_damaged_result(plain, tmp_path, spoil, message):
+    """A file that is cut short or holds something else is named, whatever it is."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    spoil(out)
+    with pytest.raises(ServesimError, match=message):
+        RunResult.load(out)
+
+
+def test_loading_frames_with_other_columns(plain, tmp_path):
+    """A frame of another version, or in the place of another, is told apart from a damaged one."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    (out / "events.parquet").write_bytes((out / "replicas.parquet").read_bytes())
+    with pytest.raises(
+        ServesimError, match=r"events\.parquet: not the frame events of this version \(differs in"
+    ):
+        RunResult.load(out)
+
+
+def test_replacing_a_file(tmp_path):
+    """A file is replaced once the new one is whole; a failure leaves the older one, and nothing beside it."""
+    path = tmp_path / "new" / "file"
+    with replacing_file(path) as partial:
+        partial.write_text("first")
+    with pytest.raises(RuntimeError), replacing_file(path) as partial:
+        partial.write_text("second")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+    for place in (tmp_path, Path(os.devnull)):
+        with (
+            pytest.raises(ServesimError, match=r"not a regular file. expected the name"),
+            replacing_file(place),
+        ):
+            pass
+    with (
+        pytest.raises(ServesimError, match=r"below: the result cannot be written"),
+        replacing_file(path / "below"),
+    ):
+        pass
+
+
+def test_reading_pages_that_are_damaged(tmp_path):
+    """What polars cannot read, or panics over, is an error that names the place."""
+    for error in (pl.exceptions.ComputeError("bad page\nmore"), pl.exceptions.PanicException("worse")):
+        with (
+            pytest.raises(ServesimError, match=r"runs/a: cannot be read \((bad page|worse)\)"),
+            readable(Path("runs/a")),
+        ):
+            raise error
+
+
 def test_fingerprint_tells_results_apart(plain):
     """Any difference in a value or in nullness changes the fingerprint; host facts do not."""
     base = plain.result(wall_s=1.0).fingerprint()
@@ -272,37 +354,34 @@ def test_settings_and_warm_up(plain, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("text", "message"),
     [
-        ("summary.json", b'{"a": ', "cannot be read as JSON"),
-        ("provenance.json", b"[1]", "a list at its top"),
-        ("run.json", b"\xff\xfe", "cannot be read as JSON"),
-        ("scenario.yaml", b"\xff\xfe", "cannot be read as text"),
-        ("events.parquet", b"", "cannot be read as Parquet"),
-        ("segments.parquet", None, "cannot be read as Parquet"),
-        ("requests.parquet", "events", "lacks columns of a result"),
+        ("a: [", "not valid YAML"),
+        ("hello", "not a scenario"),
+        ("- 1", "not a scenario"),
+        ("run: 3", "run.warm_up_s"),
+        ("run: {warm_up_s: soon}", r"run.warm_up_s \(got 'soon'\)"),
+        ("run: {warm_up_s: true}", "run.warm_up_s"),
     ],
 )
-def test_loading_what_was_damaged(plain, tmp_path, name, content, message):
-    """A file that is cut off, empty, or another one is named with what is wrong."""
-    out = tmp_path / "out"
-    plain.result().save(out)
-    if content == "events":
-        content = (out / "events.parquet").read_bytes()
-    (out / name).write_bytes((out / name).read_bytes()[:-10] if content is None else content)
-    with pytest.raises(ServesimError, match=rf"{re.escape(name)}: .*{message}"):
-        RunResult.load(out)
-
-
-def test_a_scenario_that_is_none(plain, tmp_path):
+def test_a_scenario_that_is_none(plain, tmp_path, text, message):
     """Its text is kept, and refused when it is needed as data."""
     out = tmp_path / "out"
     plain.result().save(out)
-    (out / "scenario.yaml").write_text("hello")
+    (out / "scenario.yaml").write_text(text)
     loaded = RunResult.load(out)
-    assert loaded.scenario.to_yaml() == "hello"
-    with pytest.raises(ServesimError, match=r"scenario\.yaml: not a scenario"):
+    assert loaded.scenario.to_yaml() == text
+    with pytest.raises(ServesimError, match=rf"scenario\.yaml.*{message}"):
         _ = loaded.warm_up_s
+
+
+def test_the_warm_up_of_a_saved_scenario(plain, tmp_path):
+    """It is read from the text; where a scenario says nothing of a run, there is none."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    for text, expected_s in (("run: {warm_up_s: 7}", 7.0), ("name: tiny", 0.0)):
+        (out / "scenario.yaml").write_text(text)
+        assert RunResult.load(out).warm_up_s == expected_s
 
 
 def test_to_pandas(plain):
