@@ -8,7 +8,10 @@ the path in scenarios/azure_conv.yaml holds. Not in here: any model; a figure sh
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,8 +109,30 @@ def draw_azure_conv(path: Path, *, overrides: Sequence[str] = ()) -> None:
     pyplot.close(figure)
 
 
+def draw_report(path: Path) -> None:
+    """Take a picture of the top of the quickstart's report with a headless Chromium."""
+    from servesim.report import write_report
+
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "report.html")
+        write_report(servesim.run(ROOT / "scenarios" / "quickstart.yaml"), page)
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars")
+        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+        subprocess.run(
+            [
+                *(program, *flags, *quiet, f"--user-data-dir={folder}/profile", "--disable-quic"),
+                *("--window-size=1280,1120", "--virtual-time-budget=10000", f"--screenshot={path}"),
+                page.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(parents=True, exist_ok=True)
+    draw_report(IMAGES / "report.png")
     draw_azure_conv(
         IMAGES / "azure_conv.png", overrides=[f"workload.source.path={path}" for path in sys.argv[1:2]]
     )

@@ -1,5 +1,7 @@
 """How a name in a scenario becomes an object: built-in classes and entry points behind one look-up.
 
+Entry points are those of installed distributions and of the folders that `servesim.plugin_folders` tells.
+
 A component is written ``{name: NAME, parameter: value, ...}``. Its class declares explicit keyword parameters
 with type hints; the registry validates what the scenario gives against them, so that every plugin, built-in
 or not, gets the same checks and the same error messages.
@@ -14,12 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import UnionType
+from pathlib import Path
+from types import ModuleType, UnionType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, Strict, ValidationInfo, create_model
 
 from servesim.errors import PluginError, nearest
+from servesim.plugin_folders import folder_plugins
 
 
 class ComponentSpec(BaseModel):
@@ -33,6 +37,29 @@ class ComponentSpec(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """What stands beside the name."""
         return dict(self.model_extra or {})
+
+
+BUILT_IN = "built-in"
+"""Origin of what comes with servesim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What a name stands for.
+
+    Attributes
+    ----------
+    target
+        ``"module:Class"``.
+    origin
+        `BUILT_IN`, an installed distribution with its version, or the path of a folder.
+    folder
+        The folder that its module must come from; None where any will do.
+    """
+
+    target: str
+    origin: str
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +83,30 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return every known name: the built-ins in their declared order, then the entry points, sorted."""
-        return [*self.builtin, *sorted({name for name, _ in _entry_points(self.group)} - set(self.builtin))]
+        return [*self.builtin, *sorted({name for name, _ in _declared(self.group)} - set(self.builtin))]
+
+    def provider(self, name: str) -> Provider:
+        """Return what *name* stands for.
+
+        Raises
+        ------
+        PluginError
+            If the name is unknown or has two providers. A target that is declared twice counts once: a folder that
+            is installed, too, is no second provider.
+        """
+        found = {target: Provider(target, BUILT_IN) for target in [self.builtin.get(name)] if target}
+        for point, provider in _declared(self.group):
+            if point == name:
+                found.setdefault(provider.target, provider)
+        if not found:
+            raise PluginError(
+                f"unknown {self.kind} (got {name!r}). expected one of {', '.join(self.names())}",
+                hint=_unknown_hint(name, self.names()),
+            )
+        if len(found) > 1:
+            told = ", ".join(f"{each.target} ({each.origin})" for each in found.values())
+            raise PluginError(f"{self.kind} {name!r} has {len(found)} providers: {told}. expected one")
+        return next(iter(found.values()))
 
     def resolve(self, name: str) -> type[Any]:
         """Return the class that *name* stands for.
@@ -64,31 +114,23 @@ class Registry:
         Raises
         ------
         PluginError
-            If the name is unknown or has two providers, or if what it stands for fails to import or is no class.
+            If the name has no provider or two, or if what it stands for fails to import or is no class.
         """
-        targets = [self.builtin[name]] if name in self.builtin else []
-        targets += [target for point, target in _entry_points(self.group) if point == name]
-        if not targets:
-            raise PluginError(
-                f"unknown {self.kind} (got {name!r}). expected one of {', '.join(self.names())}",
-                hint=nearest(name, self.names()),
-            )
-        if len(targets) > 1:
-            raise PluginError(
-                f"{self.kind} {name!r} has {len(targets)} providers: {', '.join(targets)}. expected one"
-            )
-        module, _, attribute = targets[0].partition(":")
+        provider = self.provider(name)
+        what = f"{self.kind} {name!r} ({provider.target})"
+        path, _, attribute = provider.target.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            module = importlib.import_module(path)
+            found = getattr(module, attribute)
         except Exception as error:
+            raise PluginError(f"{what} failed to import: {type(error).__name__}: {error}") from error
+        if provider.folder is not None and not _lies_in(provider.folder, module):
             raise PluginError(
-                f"{self.kind} {name!r} ({targets[0]}) failed to import: {type(error).__name__}: {error}"
-            ) from error
-        if not inspect.isclass(found):
-            got = type(found).__name__
-            raise PluginError(
-                f"{self.kind} {name!r} ({targets[0]}) is not a class (got a {got}). expected one"
+                f"{what}: another module has its name (got {module.__file__}). expected one in {provider.folder}",
+                hint="rename the module of the folder",
             )
+        if not inspect.isclass(found):
+            raise PluginError(f"{what} is not a class (got a {type(found).__name__}). expected one")
         return found
 
     def parameters(self, name: str) -> type[BaseModel]:
@@ -128,9 +170,34 @@ class Registry:
         return self.resolve(name)(**{key: getattr(validated, key) for key in type(validated).model_fields})
 
 
-def _entry_points(group: str) -> list[tuple[str, str]]:
-    """Return name and target of the installed entry points of *group*."""
-    return [(point.name, point.value) for point in _installed() if point.group == group]
+def _unknown_hint(name: str, known: list[str]) -> str:
+    """Return the known name that is near, and what users of a folder forget."""
+    own = "plugins of a folder need --plugins DIR before the command"
+    return " ".join(filter(None, [nearest(name, known), own]))
+
+
+def _declared(group: str) -> list[tuple[str, Provider]]:
+    """Return name and provider of the entry points of *group*: those of folders, then the installed ones."""
+    folders = [
+        (plugin.name, Provider(plugin.target, str(plugin.folder), plugin.folder))
+        for plugin in folder_plugins()
+        if plugin.group == group
+    ]
+    installed = [
+        (
+            point.name,
+            Provider(point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "installed"),
+        )
+        for point in _installed()
+        if point.group == group
+    ]
+    return [*folders, *installed]
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    """Return whether *module* is of a folder's own, and not of a virtual environment in it, say."""
+    file = Path(module.__file__ or folder / module.__name__).resolve()
+    return file.parent == folder or file.is_relative_to(folder / module.__name__.partition(".")[0])
 
 
 @cache

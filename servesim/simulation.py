@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from servesim._version import __version__
-from servesim.catalog import model_names
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
 from servesim.cluster.cluster import Cluster
 from servesim.cluster.late import TooLate
@@ -36,9 +35,8 @@ from servesim.results import (
     SummaryOptions,
     check_destination,
 )
-from servesim.results.provenance import input_facts
+from servesim.results.provenance import code_facts, scenario_facts
 from servesim.scenario import Scenario, load_scenario, scenario_hash
-from servesim.scenario.files import input_files
 from servesim.workload.build import build_workload
 
 Progress = Callable[[int, int | None, float], None]
@@ -135,7 +133,7 @@ def simulate(
     plugins = build_plugins(scenario, router=router, scheduler=scheduler)
     workload = build_workload(scenario.workload, seed=scenario.seed)
     served = {pool.spec.model for pool in pools}
-    given = {"router": router, "scheduler": scheduler, "latency_model": latency}
+    given = {"router": router, "scheduler": scheduler, "latency": latency}
     recorder = FrameRecorder(
         MemorySink() if out is None else ParquetSink(Path(out)),
         default_model=served.pop() if len(served) == 1 else None,
@@ -210,7 +208,7 @@ def _provenance(
         "scenario": scenario.name,
         "scenario_hash": scenario_hash(scenario),
         "seed": scenario.seed,
-        "inputs": input_facts([*input_files(scenario), *_model_files(scenario)]),
+        "inputs": _inputs(scenario, given),
         "catalog_version": _catalog_version(),
         "calibration_version": None,  # no latency model has been calibrated yet
         "oracle_policies": [
@@ -234,7 +232,7 @@ def _provenance(
                 ),
                 "kv_blocks": pool.engine.kv_blocks,
                 "context_limit_tokens": pool.engine.context_limit,
-                "latency_model": _component(pool.spec.latency, given["latency_model"]),
+                "latency_model": _component(pool.spec.latency, given["latency"]),
                 "latency_error": "not validated",
             }
             for pool in pools
@@ -242,13 +240,11 @@ def _provenance(
     }
 
 
-def _model_files(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], Path]]:
-    """Yield the place in the scenario and the path of every model description that is not the catalog's."""
-    for index, pool in enumerate(scenario.cluster.pools):
-        if pool.model not in model_names():
-            path = Path(pool.model)
-            place = ("cluster", "pools", index, "model")
-            yield place, path / "config.json" if path.is_dir() else path
+def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Return the facts about the scenario's files, its plugins, and the objects that replace some of these."""
+    objects = {place: type(plugin) for place, plugin in given.items() if plugin is not None}
+    named = [fact for fact in scenario_facts(scenario) if not set(objects) & set(fact["key"].split("."))]
+    return [*named, *code_facts(((place,), cls) for place, cls in objects.items())]
 
 
 def _catalog_version() -> str:

@@ -22,7 +22,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTS = {
     "errors": set(),
     "rng": set(),
-    "registry": {"errors"},
+    "plugin_folders": {"errors"},
+    "registry": {"errors", "plugin_folders"},
     "catalog": {"errors"},
     "latency": {"catalog", "errors", "registry"},
     "policies": {"errors", "registry", "rng"},
@@ -34,9 +35,12 @@ IMPORTS = {
         *("catalog", "cluster", "errors", "latency", "policies", "registry", "results", "scenario"),
         "workload",
     },
-    "experiments": {"cluster", "errors", "results", "rng", "scenario", "simulation", "workload"},
+    "experiments": {
+        *("cluster", "errors", "plugin_folders", "results", "rng", "scenario", "simulation"),
+        "workload",
+    },
     "checks": {"errors", "experiments", "results", "scenario"},
-    "report": {"errors", "experiments", "results", "scenario"},
+    "report": {"errors", "experiments", "results", "rng", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
 results, simulation, experiments, checks, report. What is not listed (the facade, cli,

@@ -100,7 +100,11 @@ def kv_cache_blocks(
         raise ScenarioError(
             f"memory: {model.name} does not fit {tensor_parallel} x {gpu.name}: {missing:.2f} GiB per GPU "
             f"are missing (got {_describe(plan)}). expected room for one KV block.",
-            hint=_what_fits(model, gpu, plan_for),
+            hint=_what_fits(
+                model,
+                gpu,
+                lambda *where: _blocks(plan_for(*where), model, kv_block_tokens, max_num_seqs) >= 1,
+            ),
         )
     return blocks
 
@@ -186,12 +190,9 @@ def _describe(plan: MemoryPlan) -> str:
     return f"{taken} of {plan.budget_bytes / 2**30:.2f} GiB usable"
 
 
-def _what_fits(model: ModelArchitecture, gpu: Gpu, plan_for: Callable[[Gpu, int], MemoryPlan]) -> str:
-    def fits(candidate: Gpu, degree: int) -> bool:
-        return _divides(model, degree) and plan_for(candidate, degree).kv_bytes > 0
-
-    degrees = [degree for degree in range(1, 65) if fits(gpu, degree)]
-    single = [name for name in gpu_names() if fits(find_gpu(name), 1)]
+def _what_fits(model: ModelArchitecture, gpu: Gpu, holds: Callable[[Gpu, int], bool]) -> str:
+    degrees = [degree for degree in range(1, 65) if _divides(model, degree) and holds(gpu, degree)]
+    single = [name for name in gpu_names() if holds(find_gpu(name), 1)]
     parts = [
         f"it fits with tensor_parallel: {degrees[0]}"
         if degrees

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from pydantic import ConfigDict, ValidationError
 from servesim._version import __version__
 from servesim.errors import ServesimError
 from servesim.experiments.files import Section
-from servesim.results.frames import disk_errors
 from servesim.results.provenance import input_facts
+from servesim.results.saving import replacing_file
 from servesim.scenario import Scenario, scenario_data, scenario_hash
 from servesim.scenario.files import input_files
 
@@ -75,17 +73,8 @@ def write_text(path: Path, text: str) -> None:
     ServesimError
         If it cannot be written.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with replacing_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -43,11 +43,15 @@ Vary = Annotated[
         show_default=False,
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's own on.")]
-Confidence = Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence of intervals.")]
+Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds, from the scenario's own on.")]
+Confidence = Annotated[
+    float, typer.Option(metavar="RATIO", min=0.5, max=0.9999, help="Confidence of intervals.")
+]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes that simulate; else one per CPU core.", show_default=False),
+    typer.Option(
+        metavar="N", min=1, help="Processes that simulate; else one per CPU core.", show_default=False
+    ),
 ]
 
 
@@ -97,11 +101,26 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    plugins: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--plugins",
+            metavar="DIR",
+            help="Use the plugins that the pyproject.toml in this folder declares, without installing them; may be "
+            "repeated. Goes before the command. The environment variable SERVESIM_PLUGINS lists more folders.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?"""
+    if plugins:
+        from servesim.plugin_folders import with_plugin_folders
+
+        context.with_resource(with_plugin_folders(plugins))
 
 
 @app.command()
@@ -145,7 +164,9 @@ def compare(
         list[str] | None,
         typer.Option("--metric", metavar="KEY", help="Key of the summary to compare; may be repeated."),
     ] = None,
-    interval: Annotated[str, typer.Option(help="How intervals are made: t or bootstrap.")] = "t",
+    interval: Annotated[
+        str, typer.Option(metavar="METHOD", help="How intervals are made: t or bootstrap.")
+    ] = "t",
     confidence: Confidence = 0.95,
     warm_up: Annotated[
         str, typer.Option(metavar="RULE", help="scenario, auto (MSER-5), or a time in s.")
@@ -225,7 +246,9 @@ def sweep(
         Path | None,
         typer.Option(metavar="PARQUET", help="File to write; else FILE's name.", show_default=False),
     ] = None,
-    backend: Annotated[str, typer.Option(help="Where runs are computed: processes or ray.")] = "processes",
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="Where runs are computed: processes or ray.")
+    ] = "processes",
     address: Annotated[
         str | None,
         typer.Option(
@@ -252,6 +275,116 @@ def sweep(
         as_json=as_json,
         quiet=quiet,
     )
+
+
+RunDirectory = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="Directory of a saved run.", show_default=False)
+]
+
+
+@app.command()
+def timeline(
+    run: RunDirectory,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="File to write; .gz compresses it.", show_default=False
+        ),
+    ],
+    start_s: Annotated[
+        float | None, typer.Option("--from", metavar="S", help="Show what happens from this time on, in s.")
+    ] = None,
+    end_s: Annotated[
+        float | None, typer.Option("--to", metavar="S", help="Show what happens before this time, in s.")
+    ] = None,
+    replicas: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Numbers of the replicas to show; else all.")
+    ] = None,
+    requests: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Most requests to show, drawn at random; else what has room."),
+    ] = None,
+    steps: Annotated[
+        str,
+        typer.Option(
+            metavar="MODE",
+            help="Engine steps: all, segments (of identical steps), none, or auto: what has room.",
+        ),
+    ] = "auto",
+    max_events: Annotated[int, typer.Option(metavar="N", help="Most events in the file.")] = 200_000,
+    quiet: Quiet = False,
+) -> int:
+    """Write a timeline of a saved run that Perfetto shows.
+
+    It has the requests with their phases, the engine steps and the state of every replica. What does not fit
+    into the file is left out and named on stderr, with the options that show it.
+    """
+    from servesim.cli.timeline import replica_numbers, write_timeline
+    from servesim.report.timeline import TimelineOptions
+
+    options = TimelineOptions(
+        start_s=start_s,
+        end_s=end_s,
+        replicas=replica_numbers(replicas),
+        requests=requests,
+        steps=steps,  # type: ignore[arg-type]  # checked with the others
+        most_events=max_events,
+    )
+    return write_timeline(run, options, out=out, quiet=quiet)
+
+
+@app.command()
+def export(
+    run: RunDirectory,
+    form: Annotated[str, typer.Option("--format", metavar="NAME", help="vllm-bench.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="File to write; else stdout.", show_default=False),
+    ] = None,
+    detailed: Annotated[
+        bool, typer.Option("--detailed", help="Add the lists of every request and token.")
+    ] = False,
+) -> int:
+    """Write a saved run as the result file of another tool.
+
+    vllm-bench: the JSON that vllm bench serve --save-result writes, with the same keys and definitions.
+    """
+    from servesim.cli.export import export_run
+
+    return export_run(run, form, out=out, detailed=detailed)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)],
+) -> int:
+    """Make a project: a scenario, a router of your own, its check, its tests and its CI.
+
+    All of them pass at once. Nothing is overwritten; what is printed last is what to type next.
+    """
+    from servesim.cli.init import init_project
+
+    return init_project(folder)
+
+
+@app.command()
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="Results of servesim run --out.", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="HTML", help="File to write; an older one is replaced.")
+    ] = Path("report.html"),
+) -> int:
+    """Show saved runs as one HTML file, which opens offline.
+
+    Several runs are shown side by side, with their differences to the first one. A directory of servesim
+    compare --out is shown as the comparison that it is.
+    """
+    from servesim.cli.report import write_reports
+
+    return write_reports(directories, out=out)
 
 
 @app.command()

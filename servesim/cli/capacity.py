@@ -97,7 +97,7 @@ def _table(found: Capacity) -> Table:
     """Return the loads that were tried, a row each, the unloaded cluster first."""
     from rich.table import Table
 
-    from servesim.cli.units import number_text
+    from servesim.results.units import number_text
 
     rows = found.curve.to_dicts()
     level = "rate_per_s" if found.find == "max-rate" else "replicas"
@@ -131,8 +131,8 @@ def _has_interval(found: Capacity) -> bool:
 
 def _unit(metric: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
     """Return the unit in which the values of *metric* read best, and the factor to it."""
-    from servesim.cli.units import latency_unit
     from servesim.experiments.metrics import unit_of
+    from servesim.results.units import latency_unit
 
     unit = unit_of(metric)
     if unit == "s":
@@ -145,7 +145,7 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _interval(row: Mapping[str, Any], metric: str, scale: float) -> str:
-    from servesim.cli.units import number_text
+    from servesim.results.units import number_text
 
     low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
     if low is None or high is None:

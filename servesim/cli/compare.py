@@ -139,7 +139,7 @@ def _table(comparison: Comparison) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from servesim.cli.units import latency_unit, number_text
+    from servesim.results.units import latency_unit, number_text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from servesim.cli.exits import OK
 from servesim.cli.output import write, write_json
+from servesim.registry import BUILT_IN
 
 if TYPE_CHECKING:
     from servesim.scenario.plugins import PluginInfo
@@ -52,22 +53,25 @@ def _listing() -> dict[str, list[dict[str, Any]]]:
         entries = listing.setdefault(registry.kind, [])
         for name in registry.names():
             try:
-                entries.append(_entry(plugin_info(registry, name)))
+                entries.append(_entry(plugin_info(registry, name), registry.provider(name).origin))
             except PluginError as error:
                 entries.append({"name": name, "error": str(error)})
     for info in length_distributions():
-        listing.setdefault(info.kind, []).append(_entry(info))
+        listing.setdefault(info.kind, []).append(_entry(info, BUILT_IN))
     return listing
 
 
-def _entry(info: PluginInfo) -> dict[str, Any]:
+def _entry(info: PluginInfo, origin: str) -> dict[str, Any]:
     keys = ("name", "type", "required", "default", "description")
     parameters = [{key: getattr(item, key) for key in keys} for item in info.parameters]
-    return {"name": info.name, "summary": info.summary, "parameters": parameters}
+    return {"name": info.name, "origin": origin, "summary": info.summary, "parameters": parameters}
 
 
 def _told(entry: dict[str, Any]) -> str:
-    return f"error: {entry['error']}" if "error" in entry else str(entry["summary"])
+    if "error" in entry:
+        return f"error: {entry['error']}"
+    origin = "" if entry["origin"] == BUILT_IN else f" [{entry['origin']}]"
+    return f"{entry['summary']}{origin}"
 
 
 def _signature(parameter: dict[str, Any]) -> str:

@@ -46,5 +46,6 @@ def _section(title: str, text: str | None, parameters: Iterable[Any]) -> str:
 def _form(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar}`"
+    assert parameter.is_flag or parameter.metavar, f"{parameter.opts}: no metavar. expected one for its page"
     value = "" if parameter.is_flag else f" {parameter.metavar}"
     return f"`{', '.join(parameter.opts)}{value}`"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from math import isnan
+from numbers import Real
 from typing import Any
 
 from servesim.errors import PluginError
@@ -15,8 +17,10 @@ PROBES = (BatchShape(1, 100), BatchShape(0, 0, [(16, 0)]))
 
 def failed(kind: str, plugin: Any, call: str, error: Exception) -> PluginError:
     """Return the error for an exception inside a plugin."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
     return PluginError(
-        f"{kind} {type(plugin).__name__}: {call} failed (got {type(error).__name__}: {error}). expected an answer"
+        f"{kind} {type(plugin).__name__}: {call} failed (got {type(error).__name__}: {error}, at "
+        f"{place.filename}:{place.lineno}). expected an answer"
     )
 
 
@@ -32,8 +36,8 @@ def sort_key(scheduler: Scheduler, request: RequestView) -> float:
         key = scheduler.key(request)
     except Exception as error:
         raise failed("scheduler", scheduler, f"key of request {request.request_id}", error) from error
-    if isinstance(key, (int, float)) and not isnan(key):
-        return key
+    if isinstance(key, Real) and not isnan(key):
+        return key if isinstance(key, (int, float)) else float(key)
     raise PluginError(
         f"scheduler {type(scheduler).__name__}: no sort key for request {request.request_id} (got {key!r}). expected a "
         "number"

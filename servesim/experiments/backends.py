@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from servesim.experiments.points import Failure, guarded
+from servesim.plugin_folders import VARIABLE, plugin_folders
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -112,8 +113,13 @@ class Processes:
             max_workers=self.workers,
             timeout=600,
             initializer=_start_worker,
-            # One thread each: the cores are shared out between the workers already.
-            env={"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            # One thread each: the cores are shared out between the workers already. With other folders of plugins,
+            # workers are started anew.
+            env={
+                "POLARS_MAX_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+                VARIABLE: os.pathsep.join(map(str, plugin_folders())),
+            },
         )
 
 

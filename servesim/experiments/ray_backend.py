@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from servesim.errors import ServesimError
 from servesim.experiments.points import Failure, guarded
+from servesim.plugin_folders import VARIABLE, plugin_folders
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -26,6 +27,8 @@ UNDER_WAY_PER_CORE = 4
 
 class RayBackend:
     """Computes points as tasks of a Ray cluster.
+
+    Traces and folders of plugins must be on every node, at the same paths.
 
     Parameters
     ----------
@@ -72,13 +75,14 @@ class RayBackend:
         """Yield results as they end; what is still computed is cancelled when the iteration ends early."""
         ray = self._ray
         remote = ray.remote(_compute).options(num_cpus=1, max_retries=RETRIES)
+        plugins = os.pathsep.join(map(str, plugin_folders()))
         todo = iter(enumerate(items))
         running: dict[Any, int] = {}
         try:
             while True:
                 room = UNDER_WAY_PER_CORE * self.workers - len(running)
                 for index, item in itertools.islice(todo, room):
-                    running[remote.remote(task, item)] = index
+                    running[remote.remote(task, item, plugins)] = index
                 if not running:
                     return
                 done, _ = ray.wait(list(running), num_returns=1)
@@ -95,10 +99,11 @@ class RayBackend:
             return Failure(f"Ray gave it up ({type(error).__name__}); did its nodes die?")
 
 
-def _compute(task: Callable[[Any], Any], item: Any) -> Any:
-    """Compute a point on a node of the cluster."""
+def _compute(task: Callable[[Any], Any], item: Any, plugins: str) -> Any:
+    """Compute a point on a node of the cluster, with the folders of *plugins*."""
     import signal
 
+    os.environ[VARIABLE] = plugins
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return guarded(task, item)
 

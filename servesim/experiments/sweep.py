@@ -19,10 +19,10 @@ from servesim.experiments.files import ExperimentSpec, axes_of, read_experiment
 from servesim.experiments.journal import Journal
 from servesim.experiments.points import Failure, Point, seeds_from, summary_of, with_seed
 from servesim.experiments.replications import OnDone
-from servesim.results.provenance import input_facts
+from servesim.results.provenance import scenario_facts
+from servesim.results.saving import replacing_file
 from servesim.results.schema import SUMMARY
 from servesim.scenario import Scenario, load_scenario, scenario_hash
-from servesim.scenario.files import input_files
 
 
 class SweepSpec(ExperimentSpec):
@@ -100,7 +100,8 @@ def sweep(
 
     Runs that end are noted in a journal beside it, ``OUT.journal``, at once. A sweep that is started again,
     after a crash or with more points, computes only what the journal does not have; failed runs are tried
-    again. A run is known by its scenario, its seed, the content of its traces, and the version of servesim.
+    again. A run is known by its scenario, its seed, the content of its traces and model descriptions, the code of its
+    plugins, and the version of servesim.
 
     Parameters
     ----------
@@ -152,7 +153,8 @@ def sweep(
             if on_done is not None:
                 on_done(reused + done, runnable)
         frame = _frame(rows, [journal.found.get(key) for key in keys], errors)
-    _write(frame, out)
+    with replacing_file(out) as partial:
+        frame.write_parquet(partial)
     return SweepResult(rows=frame, reused=reused)
 
 
@@ -192,7 +194,7 @@ def _key(row: _Row) -> str:
     """Return what a run is known by in the journal."""
     if row.scenario is None:
         return ""
-    digests = [str(fact["sha256"]) for fact in input_facts(input_files(row.scenario))]
+    digests = [str(fact["sha256"]) for fact in scenario_facts(row.scenario)]
     return "/".join([__version__, scenario_hash(row.scenario), str(row.seed), *digests])
 
 
@@ -249,15 +251,3 @@ def _series(name: str, values: list[Any]) -> pl.Series:
     if any(isinstance(value, float) for value in values) or all(value is None for value in values):
         return pl.Series(name, values, dtype=pl.Float64, strict=False)
     return pl.Series(name, values)
-
-
-def _write(frame: pl.DataFrame, out: Path) -> None:
-    from servesim.results.frames import disk_errors
-
-    partial = out.with_name(f".{out.name}.partial")
-    with disk_errors(out):
-        try:
-            frame.write_parquet(partial)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)

@@ -77,7 +77,11 @@ class SpillDirectory:
             if parent is not None:
                 parent.mkdir(parents=True, exist_ok=True)
             self.path = Path(tempfile.mkdtemp(prefix=".servesim-", suffix=".partial", dir=parent))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove it now; what was linked to other places stays there."""
+        self._remove()
 
 
 class ParquetFrames:
@@ -111,6 +115,7 @@ class ParquetFrames:
     def settle(self, directory: Path) -> None:
         """Read from *directory* from now on, if the files were temporary until now."""
         if self._spill is not None:
+            self._spill.remove()
             self._directory, self._spill = directory, None
 
 

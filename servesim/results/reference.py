@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from servesim.results.parity import PARITY, SERVESIM_ONLY, SOURCES, STATISTICS_NOTE
 from servesim.results.schema import FRAMES, LATENCY_METRICS, STATISTICS, SUMMARY
 
 _FRAME_NOTES = {
@@ -56,5 +57,36 @@ def metrics_page() -> str:
         "or after `warm_up_s`; quantiles interpolate linearly between order statistics.\n\n"
         "## Keys of summary.json\n\n"
         "A value that cannot be told, such as a latency when nothing completed, is null.\n\n"
-        f"{_table(('key', 'unit', 'meaning'), keys)}"
+        f"{_table(('key', 'unit', 'meaning'), keys)}\n"
+        f"{_parity_section()}"
     )
+
+
+def _parity_section() -> str:
+    """Return the section that maps the metrics to those of other benchmarks."""
+    rows = [
+        (
+            ", ".join(f"`{metric}`" for metric in row.metrics),
+            *(_code(name) for name in (row.vllm_bench, row.aiperf, row.inference_perf)),
+            f"{row.difference}.",
+        )
+        for row in PARITY
+    ]
+    sources = "".join(
+        f"- {name}: {', '.join(f'[{label}]({address})' for label, address in files)}\n"
+        for name, files in SOURCES.items()
+    )
+    only = ", ".join(f"`{key}`" for key in SERVESIM_ONLY)
+    return (
+        "## Metrics of other benchmarks\n\n"
+        "What vLLM's `vllm bench serve`, AIPerf and inference-perf call a metric, and what differs in the "
+        "definition. `servesim export --format vllm-bench` writes the first column of names "
+        "([how](../how-to/export-to-vllm-bench.md)).\n\n"
+        f"{_table(('servesim', 'vLLM bench', 'AIPerf', 'inference-perf', 'difference'), rows)}\n"
+        f"{STATISTICS_NOTE} None of them has {only}.\n\n"
+        f"The definitions are from:\n\n{sources}"
+    )
+
+
+def _code(name: str | None) -> str:
+    return "-" if name is None else f"`{name}`"

@@ -95,15 +95,15 @@ def _memory_problems(pool: PoolSpec, model: catalog.ModelArchitecture) -> list[P
         check_tensor_parallel(model, pool.tensor_parallel)
     except ScenarioError as error:
         return [_from_catalog(error, "tensor_parallel")]
-    if pool.engine.kv_blocks is not None:
-        return []  # who gives the size of the cache takes the answer for its memory
+    # Who gives the size of the cache takes the answer for its memory; the weights have to fit all the same.
+    block_tokens = pool.engine.kv_block_tokens if pool.engine.kv_blocks is None else 1
     try:
         catalog.kv_cache_blocks(
             model,
             catalog.gpu(pool.gpu),
             tensor_parallel=pool.tensor_parallel,
             gpu_memory_utilization=pool.engine.gpu_memory_utilization,
-            kv_block_tokens=pool.engine.kv_block_tokens,
+            kv_block_tokens=block_tokens,
             max_num_batched_tokens=pool.engine.max_num_batched_tokens,
             max_num_seqs=pool.engine.max_num_seqs,
         )

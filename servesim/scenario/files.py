@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from servesim.catalog import model_names
 from servesim.registry import ComponentSpec
 from servesim.scenario.problems import Path as KeyPath
 from servesim.scenario.problems import Problem
@@ -22,6 +23,15 @@ def input_files(scenario: Scenario) -> Iterator[tuple[KeyPath, Path]]:
     yield from _of_part(scenario.workload, ("workload",))
     for index, part in enumerate(scenario.workload.sources or []):
         yield from _of_part(part, ("workload", "sources", index))
+
+
+def model_files(scenario: Scenario) -> Iterator[tuple[KeyPath, Path]]:
+    """Yield the key and the path of every model description that is not the catalog's."""
+    for index, pool in enumerate(scenario.cluster.pools):
+        if pool.model not in model_names():
+            path = Path(pool.model)
+            key = ("cluster", "pools", index, "model")
+            yield key, path / "config.json" if path.is_dir() else path
 
 
 def missing_files(scenario: Scenario) -> list[Problem]:

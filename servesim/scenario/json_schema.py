@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import CoreSchema
 
+from servesim.catalog import gpu_names, model_names
 from servesim.registry import Registry
 from servesim.scenario.plugins import PluginInfo, usable_plugins
 from servesim.scenario.schema import Scenario
@@ -54,9 +55,11 @@ def scenario_json_schema() -> dict[str, Any]:
     for (owner, field), slot in SLOTS.items():
         properties = definitions[owner]["properties"]
         kept = {key: value for key, value in properties[field].items() if key in ("description", "default")}
-        properties[field] = {**kept, **_any_of(slot.registry, infos)}
+        null = [option for option in properties[field].get("anyOf", []) if option == {"type": "null"}]
+        properties[field] = {**kept, "anyOf": [*_alternatives(slot.registry, infos), *null]}
     for info in infos.values():
         definitions[_key(info.kind, info.name)] = _component(info, parameters[info.model], infos)
+    _name_the_catalog(definitions["PoolSpec"]["properties"])
     return {"$schema": _DIALECT, **scenario, "$defs": dict(sorted(definitions.items()))}
 
 
@@ -67,7 +70,7 @@ def _component(info: PluginInfo, parameters: dict[str, Any], infos: Infos) -> di
     for parameter in info.parameters:
         nested = nested_registry(info.model.model_fields[parameter.name])
         if nested is not None:
-            properties[parameter.name] = _any_of(nested, infos)
+            properties[parameter.name] = {"anyOf": _alternatives(nested, infos)}
         if parameter.description:
             properties[parameter.name].setdefault("description", parameter.description)
     name = {"const": info.name, "description": info.summary}
@@ -81,14 +84,20 @@ def _component(info: PluginInfo, parameters: dict[str, Any], infos: Infos) -> di
     }
 
 
-def _any_of(registry: Registry, infos: Infos) -> dict[str, Any]:
+def _name_the_catalog(pool: dict[str, Any]) -> None:
+    """Say which GPUs and models there are; a model may be the path of a config.json, too."""
+    pool["gpu"]["enum"] = gpu_names()
+    pool["model"]["anyOf"] = [{"enum": model_names()}, {"pattern": r"[/\\]|\.json$"}]
+
+
+def _alternatives(registry: Registry, infos: Infos) -> list[dict[str, Any]]:
     names = [name for kind, name in infos if kind == registry.kind]
     alternatives: list[dict[str, Any]] = [
         {"$ref": _REFERENCE.format(model=_key(registry.kind, name))} for name in names
     ]
     if registry.kind in ("router", "scheduler", "length predictor", "latency model"):
         alternatives.append({"enum": names})  # the short form: a name alone
-    return {"anyOf": alternatives}
+    return alternatives
 
 
 def _key(kind: str, name: str) -> str:

@@ -9,6 +9,9 @@ from servesim.errors import ScenarioError, nearest
 from servesim.scenario.document import Document, Mark, parse_document
 from servesim.scenario.problems import Path, shown
 
+SHORT_FORMS = frozenset({"router", "scheduler", "latency", "predictor"})
+"""Keys whose component may be written as its name alone."""
+
 
 def apply_overrides(document: Document, overrides: Sequence[str], *, option: str = "--set") -> None:
     """Change *document* as *overrides* say, in their order.
@@ -52,9 +55,11 @@ def _apply(document: Document, override: str, option: str) -> None:
     for part in parts[:-1]:
         step = _step(target, part, path, label)
         path = (*path, step)
-        if isinstance(target, dict) and target.get(part) is None:
-            target[part] = {}
-            _move_marks(document, path, Mark(label))
+        if isinstance(target, dict):
+            held = target.get(part)
+            if held is None or (isinstance(held, str) and part in SHORT_FORMS):
+                target[part] = {} if held is None else {"name": held}
+                _move_marks(document, path, Mark(label))
         target = target[step]
     step = _step(target, parts[-1], path, label)
     target[step] = value

@@ -209,7 +209,7 @@ class RunSpec(_Section):
     horizon_s: float | None = Field(
         default=None,
         gt=0,
-        description="Requests that arrive after this time in s are left out; null: all arrive.",
+        description="Requests that arrive at or after this time in s are left out; null: all arrive.",
     )
     warm_up_s: float = Field(
         default=0.0,

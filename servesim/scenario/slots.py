@@ -7,7 +7,7 @@ parameters is in `servesim.scenario.components`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,39 @@ def nested_registry(info: FieldInfo) -> Registry | None:
             if isinstance(registry, Registry):
                 return registry
     return None
+
+
+def plugin_classes(
+    part: Any, place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], type[Any]]]:
+    """Yield the place and the class of every plugin that a checked scenario, or a part of it, names.
+
+    Built-in ones are left out: the version of servesim tells what they are.
+    """
+    if isinstance(part, list | tuple):
+        for index, item in enumerate(part):
+            yield from plugin_classes(item, (*place, index))
+    elif isinstance(part, BaseModel):
+        for field in type(part).model_fields:
+            slot, value = SLOTS.get((type(part).__name__, field)), getattr(part, field)
+            if slot is None:
+                yield from plugin_classes(value, (*place, field))
+            elif value is not None:
+                data = {"name": getattr(value, slot.name_key), **value.parameters}
+                yield from _classes(slot.registry, data, (*place, field))
+
+
+def _classes(
+    registry: Registry, data: Mapping[str, Any], place: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], type[Any]]]:
+    """Yield the class of a component, and those of the components among its parameters."""
+    name = data["name"]
+    if name not in registry.builtin:
+        yield place, registry.resolve(name)
+    for field, info in registry.parameters(name).model_fields.items():
+        nested = nested_registry(info)
+        if nested is not None and isinstance(data.get(field), Mapping):
+            yield from _classes(nested, data[field], (*place, field))
 
 
 def component_model(model: type[BaseModel], field: str, data: Any) -> type[BaseModel] | None:

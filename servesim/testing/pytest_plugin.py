@@ -1,4 +1,5 @@
-"""Fixture ``servesim_check``: a check file as a test of a policy author's own suite.
+"""Fixture ``servesim_check``: a check file as a test of a policy author's own suite. Setting ``servesim_plugins``: the
+folders whose plugins the tests may name.
 
 Installing servesim makes it known to pytest. Nothing of servesim is loaded until a test asks for it.
 """
@@ -6,6 +7,7 @@ Installing servesim makes it known to pytest. Nothing of servesim is loaded unti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,30 @@ import pytest
 
 if TYPE_CHECKING:
     from servesim.checks.run import CheckReport
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the setting; paths in it start from the file that it is in."""
+    parser.addini(
+        "servesim_plugins",
+        "folders whose pyproject.toml declares plugins of servesim",
+        type="paths",
+        default=[],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use the folders until the tests have ended."""
+    if folders := config.getini("servesim_plugins"):
+        from servesim.errors import ServesimError
+        from servesim.plugin_folders import with_plugin_folders
+
+        used = ExitStack()
+        config.add_cleanup(used.close)
+        try:
+            used.enter_context(with_plugin_folders(folders))
+        except ServesimError as error:
+            raise pytest.UsageError(f"servesim_plugins: {error}") from error
 
 
 @pytest.fixture(scope="session")

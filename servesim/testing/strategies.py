@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from hypothesis import strategies as st
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError("servesim.testing.strategies needs Hypothesis: pip install hypothesis") from error
 
 from servesim.policies import ROUTERS
 from servesim.scenario import Scenario

@@ -190,7 +190,8 @@ def _check_one_of(**origins: object) -> None:
     given = [name for name, origin in origins.items() if origin is not None]
     if len(given) != 1:
         raise ValueError(
-            f"expected exactly one of {', '.join(origins)} (got {' and '.join(given) or 'none'})"
+            f"expected exactly one of {', '.join(origins)}, the others null "
+            f"(got {' and '.join(given) or 'none'})"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import servesim
@@ -86,6 +87,33 @@ def test_run_names_the_router_that_chose_no_replica(router, got):
     expected = rf"router {router.__name__}: .* request 0 \(got {got}\). expected an integer from 0 to 1"
     with pytest.raises(PluginError, match=expected):
         servesim.run(scenario(), router=router())
+
+
+def test_run_tells_where_a_policy_failed():
+    """An exception inside a router is told with its file and line."""
+
+    class Fails:
+        def reset(self, context):
+            """Keep no state."""
+
+        def route(self, request, replicas):
+            return 1 // (len(replicas) - 2)
+
+    with pytest.raises(PluginError, match=r"ZeroDivisionError: .*, at .*test_broken\.py:\d+\)\. expected an"):
+        servesim.run(scenario(), router=Fails())
+
+
+def test_run_takes_numbers_of_numpy_as_sort_keys():
+    """A key from an array orders as one from Python does."""
+
+    class Shortest:
+        def reset(self, context):
+            """Keep no state."""
+
+        def key(self, request):
+            return np.int64(request.prompt_tokens)
+
+    assert servesim.run(scenario(), scheduler=Shortest()).summary["requests_completed"] == 10
 
 
 def test_run_takes_what_exists_for_as_long_as_it_exists():

@@ -16,6 +16,7 @@ import pytest
 import servesim
 from servesim.policies import ROUTERS
 from servesim.policies.api import ReplicaView, RequestView
+from servesim.results.plots import Plots
 from servesim.workload import registries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +115,21 @@ def test_an_entry_point_gives_it_a_name(command, tmp_path):
     assert refused.returncode == 2
     assert re.search(r"scenario\.yaml:\d+:\d+: policies\.router\.choises", refused.stderr)
     assert "did you mean 'choices'?" in refused.stderr
+
+
+def test_reports_from_python(tmp_path, monkeypatch):
+    """The block of the page on reports writes the files that it names, and the page lists every figure."""
+    page = (ROOT / "docs" / "how-to" / "read-a-report.md").read_text(encoding="utf-8")
+    (code,) = [code for name, code in FENCE.findall(page) if name == "python"]
+    for folder in ("scenarios", "traces"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    runpy.run_path("page.py")
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "latency.svg").is_file()
+    figures = [name for name in vars(Plots) if not name.startswith("_")]
+    assert [name for name in figures if f"`{name}`" not in page] == []
 
 
 def test_what_it_says_a_router_sees_is_what_there_is():

@@ -191,12 +191,16 @@ def test_a_protocol_of_ones_own_counts_as_little():
 
 
 def test_unknown_names_list_the_known_ones():
-    """The nearest is the hint."""
+    """The nearest is the hint, and what is forgotten most easily."""
     with pytest.raises(
         PluginError, match=r"unknown sample \(got 'plane'\)\. expected one of plain, "
     ) as caught:
         REGISTRY.resolve("plane")
-    assert caught.value.hint == "did you mean 'plain'?"
+    forgotten = "plugins of a folder need --plugins DIR before the command"
+    assert caught.value.hint == f"did you mean 'plain'? {forgotten}"
+    with pytest.raises(PluginError) as caught:
+        REGISTRY.resolve("entirely_other")
+    assert caught.value.hint == forgotten
 
 
 @pytest.mark.parametrize(
@@ -211,14 +215,20 @@ def test_what_does_not_import_says_why(name, reason):
 
 def test_a_name_has_one_provider(monkeypatch):
     """Two distributions that declare it, or one that declares a built-in's name, would leave it to chance."""
-    points = [
-        EntryPoint(name=name, value="pathlib:Path", group="servesim.none") for name in ("new", "new", "plain")
-    ]
+    targets = [("new", "pathlib:Path"), ("new", "pathlib:PurePath"), ("plain", "pathlib:Path")]
+    points = [EntryPoint(name=name, value=value, group="servesim.none") for name, value in targets]
     monkeypatch.setattr(registry, "_installed", lambda: tuple(points))
     assert REGISTRY.names() == ["plain", "parametrized", "absent", "nowhere", "new"]
     for name in ("new", "plain"):
         with pytest.raises(PluginError, match=f"sample '{name}' has 2 providers: .*pathlib:Path"):
             REGISTRY.resolve(name)
+
+
+def test_a_target_that_is_declared_twice_counts_once(monkeypatch):
+    """Metadata that lie on the path twice make no conflict: there is nothing to choose between."""
+    point = EntryPoint(name="new", value="pathlib:Path", group="servesim.none")
+    monkeypatch.setattr(registry, "_installed", lambda: (point, point))
+    assert REGISTRY.resolve("new") is Path
 
 
 def test_what_is_no_class_is_refused():

@@ -7,18 +7,21 @@ import hashlib
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import servesim
-from servesim import RunResult, Scenario
+from servesim import RunResult, Scenario, registry
 from servesim.cluster.build import uses_oracle
 from servesim.errors import PluginError, ScenarioError, ServesimError
 from servesim.latency.linear import Linear
 from servesim.policies.predictors import Constant, Noisy, Oracle
-from servesim.policies.routers import LeastRequests
-from servesim.policies.schedulers import ShortestJobFirst
+from servesim.policies.routers import LeastRequests, RoundRobin
+from servesim.policies.schedulers import FirstComeFirstServed, ShortestJobFirst
 from servesim.results import recorder, run_result
 from servesim.scenario import RunSpec
 
@@ -288,6 +291,39 @@ def test_provenance_tells_a_model_from_disk(tmp_path: Path):
     assert told["catalog_version"] == hashlib.sha256(content).hexdigest()[:16]
 
 
+def test_provenance_tells_the_code_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of those that the scenario names, nested ones included, unless an object took their place; of objects, too."""
+    (tmp_path / "told_plugins.py").write_text(
+        "from servesim.policies.routers import RoundRobin\n"
+        "from servesim.policies.predictors import Constant\n"
+        "class Mine(RoundRobin): ...\n"
+        "class Guess(Constant): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = (
+        EntryPoint("told", "told_plugins:Mine", "servesim.routers"),
+        EntryPoint("guess", "told_plugins:Guess", "servesim.length_predictors"),
+    )
+    monkeypatch.setattr(registry, "_installed", lambda: points)
+    values = scenario().model_dump()
+    values["policies"] = {
+        "router": {"name": "told"},
+        "scheduler": {"name": "sjf", "predictor": {"name": "guess"}},
+    }
+    mine = Scenario.model_validate(values)
+
+    def told(**objects: Any) -> list[tuple[str, str]]:
+        return [(fact["key"], fact["name"]) for fact in servesim.run(mine, **objects).provenance["inputs"]]
+
+    assert told() == [
+        ("policies.router", "told_plugins.py"),
+        ("policies.scheduler.predictor", "told_plugins.py"),
+    ]
+    assert told(router=RoundRobin(), scheduler=FirstComeFirstServed()) == []
+    given = import_module("told_plugins").Mine()
+    assert told(router=given)[-1] == ("router", "told_plugins.py")
+
+
 class Unpriced:
     """A latency model that forgot its price."""
 
@@ -368,6 +404,15 @@ def test_a_run_in_a_thread_leaves_signals_alone():
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(servesim.run, scenario()).result()
     assert result.fingerprint() == servesim.run(scenario()).fingerprint()
+
+
+@pytest.mark.parametrize("run", [{}, {"drain": False}, {"horizon_s": 0.75}])
+def test_a_saved_result_leaves_nothing_beside_it(run, tmp_path: Path):
+    """The hidden directory of rows is gone when the result has its place, however the run ended."""
+    given = scenario().model_copy(update={"run": RunSpec.model_validate(run)})
+    result = servesim.run(given, out=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert result.requests.height == result.summary["requests_arrived"]
 
 
 @pytest.mark.parametrize(("horizon_s", "end_s", "finished"), [(None, 1.0, 1), (0.75, 0.75, 1), (9.0, 9.0, 3)])

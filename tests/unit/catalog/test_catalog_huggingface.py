@@ -117,6 +117,111 @@ def test_config_gives_the_catalog_entry(name: str, tmp_path: Path) -> None:
     assert model(str(path)) == expected
 
 
+BILLIONS: dict[str, tuple[float, dict[str, Any]]] = {
+    "gemma-2-9b": (
+        9.24,
+        LLAMA
+        | {"model_type": "gemma2", "hidden_size": 3584, "num_hidden_layers": 42, "num_attention_heads": 16}
+        | {"head_dim": 256, "vocab_size": 256000, "sliding_window": 4096},
+    ),
+    "gemma-3-27b, its text part": (
+        27.0,
+        {
+            "model_type": "gemma3",
+            "text_config": LLAMA
+            | {"model_type": "gemma3_text", "hidden_size": 5376, "intermediate_size": 21504, "head_dim": 128}
+            | {"num_hidden_layers": 62, "num_key_value_heads": 16, "vocab_size": 262208}
+            | {"sliding_window": 1024, "sliding_window_pattern": 6},
+        },
+    ),
+    "phi-2": (
+        2.78,
+        LLAMA
+        | {"model_type": "phi", "hidden_size": 2560, "intermediate_size": 10240, "vocab_size": 51200}
+        | {"num_key_value_heads": None},
+    ),
+    "qwen1.5-moe-a2.7b": (
+        14.3,
+        LLAMA
+        | {"model_type": "qwen2_moe", "hidden_size": 2048, "num_hidden_layers": 24, "vocab_size": 151936}
+        | {"num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 60, "num_experts_per_tok": 4}
+        | {"moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632},
+    ),
+    "olmoe-1b-7b": (
+        6.92,
+        LLAMA
+        | {"model_type": "olmoe", "hidden_size": 2048, "num_hidden_layers": 16, "vocab_size": 50304}
+        | {"num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 1024}
+        | {"num_experts": 64, "num_experts_per_tok": 8},
+    ),
+    "deepseek-v2-lite": (
+        15.7,
+        DEEPSEEK
+        | {"model_type": "deepseek_v2", "hidden_size": 2048, "intermediate_size": 10944, "q_lora_rank": None}
+        | {"num_hidden_layers": 27, "num_attention_heads": 16, "vocab_size": 102400, "n_routed_experts": 64}
+        | {"n_shared_experts": 2, "num_experts_per_tok": 6, "moe_intermediate_size": 1408}
+        | {"first_k_dense_replace": 1, "moe_layer_freq": 1},
+    ),
+    "glm-4.5-air": (
+        106.85,
+        LLAMA
+        | {"model_type": "glm4_moe", "num_hidden_layers": 46, "num_attention_heads": 96, "head_dim": 128}
+        | {"intermediate_size": 10944, "vocab_size": 151552, "n_routed_experts": 128, "n_shared_experts": 1}
+        | {"num_experts_per_tok": 8, "moe_intermediate_size": 1408, "first_k_dense_replace": 1},
+    ),
+    "falcon-7b": (
+        6.92,
+        {"model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71}
+        | {"multi_query": True, "vocab_size": 65024},
+    ),
+    "bloom": (
+        176.2,
+        {"model_type": "bloom", "n_embed": 14336, "n_layer": 70, "num_attention_heads": 112}
+        | {"vocab_size": 250880, "seq_length": 2048},
+    ),
+}
+"""Published sizes of models, in billions of parameters, on their Hugging Face pages."""
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_parameters_are_those_that_are_published(name: str, tmp_path: Path) -> None:
+    """A family is read right if its matrices add up to the published size; norms and biases do not count."""
+    billions, config = BILLIONS[name]
+    assert model(write(tmp_path, config)).parameters == pytest.approx(billions * 1e9, rel=0.005)
+
+
+def test_gemma_slides_in_all_but_every_sixth_layer(tmp_path: Path) -> None:
+    """Of 62 layers of Gemma 3 ten attend to everything; a list of layers says the same."""
+    config = BILLIONS["gemma-3-27b, its text part"][1]["text_config"]
+    assert model(write(tmp_path, config)).sliding_layers == 52
+    kinds = [("full" if layer % 6 == 5 else "sliding") + "_attention" for layer in range(62)]
+    assert model(write(tmp_path, config | {"layer_types": kinds})).sliding_layers == 52
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": "x"}, "hidden_size: not a count (got 'x')"),
+        ({"num_attention_heads": 0}, "num_attention_heads: not a count (got 0)"),
+        ({"num_hidden_layers": None}, "num_hidden_layers: missing"),
+        ({"num_attention_heads": 30}, "does not divide into 30 heads"),
+        ({"quantization_config": [1]}, "has another form"),
+        (
+            {"model_type": "gemma2", "layer_types": ["linear_attention"]},
+            "not modelled (got 'linear_attention')",
+        ),
+        ({"model_type": "gemma2", "layer_types": 3}, "has another form"),
+        ({"model_type": "mamba"}, "expected one of llama"),
+    ],
+)
+def test_fields_of_another_form_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """A damaged or foreign config is the user's to mend: the file and the field are named."""
+    path = write(tmp_path, LLAMA | change)
+    with pytest.raises(ScenarioError) as caught:
+        model(path)
+    assert message in str(caught.value)
+
+
 def test_directory_with_a_config_is_a_model(tmp_path: Path) -> None:
     """A checkpoint's folder can be given instead of the file, and formats can be overridden."""
     write(tmp_path, LLAMA)

@@ -10,7 +10,7 @@ import pytest
 from servesim.cli import progress as progress_module
 from servesim.cli.progress import Progress
 from servesim.cli.summary import summary_text
-from servesim.cli.units import bytes_text, number_text, ratio_text, seconds_text
+from servesim.results.units import bytes_text, number_text, ratio_text, seconds_text
 
 SUMMARY = {
     "requests_arrived": 12_000, "requests_completed": 11_990, "requests_rejected": 7,
@@ -30,6 +30,18 @@ SUMMARY = {
         "requests": 5, "requests_completed": 5, "ttft_s_p50": 0.1, "ttft_s_p99": 2.5, "tpot_s_p50": 0.01,
     }},
 }  # fmt: skip
+
+
+def test_the_price_is_told_with_its_source():
+    """A list price is quoted; a price of the user's own needs no source; a GPU without a price is named."""
+    pool = {"pool": "main", "gpu": "h100-sxm", "gpu_price_source": "A shop, 2026", "context_limit_tokens": 1}
+    text = summary_text("test", SUMMARY, {}, provenance={"pools": [pool]})
+    assert "note: price of h100-sxm: A shop, 2026\n" in text
+    own = {**pool, "gpu_price_source": "scenario"}
+    assert "price of" not in summary_text("test", SUMMARY, {}, provenance={"pools": [own]})
+    unpriced = {**pool, "gpu_price_source": ""}
+    text = summary_text("test", {**SUMMARY, "cost_usd": None}, {}, provenance={"pools": [unpriced]})
+    assert "cost         unknown: no list price of h100-sxm; cost.gpu_usd_per_h sets one\n" in text
 
 
 def test_the_page_has_readable_numbers():

@@ -19,6 +19,7 @@ from servesim.experiments.backends import InProcess
 from servesim.experiments.points import Failure
 from servesim.experiments.ray_backend import RayBackend
 from servesim.experiments.sweep import sweep
+from servesim.plugin_folders import VARIABLE, with_plugin_folders
 
 from .test_sweep import SCENARIO, SWEEP
 
@@ -56,12 +57,25 @@ def slow(number: int) -> int:
     return number
 
 
+def named_folders(_: int) -> str:
+    return os.environ.get(VARIABLE, "")
+
+
 def test_a_node_that_dies_costs_nothing(cluster: Any, tmp_path: Path) -> None:
-    """Its points are computed again on the other one; a sweep gives the same bytes as in this process."""
+    """Its points are computed again on the other one; a sweep gives the same bytes as in this process.
+
+    Folders of plugins are told to the nodes, for as long as they are named here.
+    """
     (tmp_path / "small.yaml").write_text(SCENARIO, encoding="utf-8")
     (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
     backend = RayBackend(cluster.address)
     assert backend.workers == 2
+    (tmp_path / "pyproject.toml").write_text(
+        '[project.entry-points."servesim.routers"]\nmine = "mine:Mine"\n'
+    )
+    with with_plugin_folders([tmp_path]):
+        assert dict(backend.run(named_folders, [1])) == {0: str(tmp_path)}
+    assert dict(backend.run(named_folders, [1])) == {0: ""}
     found = {}
     for index, outcome in backend.run(slow, list(range(12))):
         found[index] = outcome

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
 
 from servesim.cluster.records import EVENT, SAMPLE, SEGMENT
+from servesim.report import vllm_bench
+from servesim.results import RunResult
+from servesim.results.parity import PARITY, SERVESIM_ONLY, SOURCES
 from servesim.results.reference import columns_page, metrics_page
-from servesim.results.schema import FRAMES, LATENCY_METRICS, SUMMARY
+from servesim.results.schema import FRAMES, LATENCY_METRICS, STATISTICS, SUMMARY
 
 
 def test_every_declaration_has_a_meaning():
@@ -66,6 +72,38 @@ def test_metrics_page():
         assert f" {metric.start} | {metric.end} |" in page
     for key in SUMMARY:
         assert f"\n| `{key.name}` | {key.unit} | " in page
+
+
+def test_every_metric_is_compared_with_other_benchmarks():
+    """Each latency and each key of the summary has a row, or is listed as having no counterpart; none has both."""
+    compared = [name for row in PARITY for name in row.metrics]
+    latencies = {metric.name for metric in LATENCY_METRICS}
+    statistics = {f"{name}_{statistic}" for name in latencies for statistic in STATISTICS}
+    keys = {key.name for key in SUMMARY} - statistics
+    assert len(set(compared)) == len(compared)
+    assert set(compared).isdisjoint(SERVESIM_ONLY)
+    assert latencies | keys <= {*compared, *SERVESIM_ONLY}
+    calls = {"RunResult.itl_s", "RunResult.itl_statistics", "e2e_s / output_tokens"}
+    assert {*compared, *SERVESIM_ONLY} - latencies - keys == calls
+    assert all(hasattr(RunResult, call.split(".")[1]) for call in calls if call.startswith("RunResult."))
+    assert all(row.vllm_bench or row.aiperf or row.inference_perf for row in PARITY)
+
+
+def test_the_export_has_the_keys_that_the_page_names():
+    """What the page calls vLLM's names is in the export, as it is or as the stem of its statistics."""
+    source = inspect.getsource(vllm_bench)
+    for row in PARITY:
+        if row.vllm_bench is not None:
+            assert f'"{row.vllm_bench}"' in source, row.vllm_bench
+
+
+def test_sources_are_permanent():
+    """Every definition is cited with the commit it was read at, and the page links it."""
+    page = metrics_page()
+    for files in SOURCES.values():
+        for label, address in files:
+            assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/\S+", address)
+            assert f"[{label}]({address})" in page
 
 
 def test_tables_are_well_formed():

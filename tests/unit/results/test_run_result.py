@@ -5,13 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from servesim.errors import ServesimError
 from servesim.results import MemorySink, ParquetSink, RunResult, check_destination, is_result
+from servesim.results.notebook import summary_html
+from servesim.results.saving import readable, replacing_file
 from servesim.results.schema import FRAMES, frame_schema
 
 FILES = {
@@ -222,6 +227,86 @@ def test_loading_what_is_no_result(plain, tmp_path):
         RunResult.load(tmp_path / "out")
 
 
+def _spoil(name: str, content: bytes | str | None = None, *, cut: int = 0) -> Callable[[Path], None]:
+    """Return a function that spoils a file of a result: another content, or without its last bytes."""
+
+    def spoil(out: Path) -> None:
+        path = out / name
+        new = path.read_bytes()[:-cut] if cut else content
+        path.write_bytes(new if isinstance(new, bytes) else str(new).encode())
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        *(
+            (_spoil(f"{name}.parquet", cut=20), rf"{name}\.parquet: cannot be read \(.*PAR1")
+            for name in ("requests", "segments", "replicas", "events")
+        ),
+        (_spoil("segments.parquet", ""), r"segments\.parquet: cannot be read"),
+        (_spoil("summary.json", '{"duration_s": 1'), r"summary\.json: not JSON \(.*\). expected what servesim wrote"),
+        (_spoil("summary.json", b"\xff\xfe"), r"summary\.json: cannot be read \(not a text in UTF-8\)"),
+        (_spoil("summary.json", "[]"), r"summary\.json: not an object \(got list\)"),
+        (_spoil("summary.json", "{}"), r"not a summary of this version \(\d+ keys are missing, the first is req"),
+        (_spoil("run.json", ""), r"run\.json: not JSON"),
+        (_spoil("scenario.yaml", b"\xff"), r"scenario\.yaml: cannot be read \(not a text in UTF-8\)"),
+    ],
+)  # fmt: skip
+def test_loading_a_damaged_result(plain, tmp_path, spoil, message):
+    """A file that is cut short or holds something else is named, whatever it is."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    spoil(out)
+    with pytest.raises(ServesimError, match=message):
+        RunResult.load(out)
+
+
+def test_loading_frames_with_other_columns(plain, tmp_path):
+    """A frame of another version, or in the place of another, is told apart from a damaged one."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    (out / "events.parquet").write_bytes((out / "replicas.parquet").read_bytes())
+    with pytest.raises(
+        ServesimError, match=r"events\.parquet: not the frame events of this version \(differs in"
+    ):
+        RunResult.load(out)
+
+
+def test_replacing_a_file(tmp_path):
+    """A file is replaced once the new one is whole; a failure leaves the older one, and nothing beside it."""
+    path = tmp_path / "new" / "file"
+    with replacing_file(path) as partial:
+        partial.write_text("first")
+    with pytest.raises(RuntimeError), replacing_file(path) as partial:
+        partial.write_text("second")
+        raise RuntimeError
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+    for place in (tmp_path, Path(os.devnull)):
+        with (
+            pytest.raises(ServesimError, match=r"not a regular file. expected the name"),
+            replacing_file(place),
+        ):
+            pass
+    with (
+        pytest.raises(ServesimError, match=r"below: the result cannot be written"),
+        replacing_file(path / "below"),
+    ):
+        pass
+
+
+def test_reading_pages_that_are_damaged(tmp_path):
+    """What polars cannot read, or panics over, is an error that names the place."""
+    for error in (pl.exceptions.ComputeError("bad page\nmore"), pl.exceptions.PanicException("worse")):
+        with (
+            pytest.raises(ServesimError, match=r"runs/a: cannot be read \((bad page|worse)\)"),
+            readable(Path("runs/a")),
+        ):
+            raise error
+
+
 def test_fingerprint_tells_results_apart(plain):
     """Any difference in a value or in nullness changes the fingerprint; host facts do not."""
     base = plain.result(wall_s=1.0).fingerprint()
@@ -234,13 +319,69 @@ def test_fingerprint_tells_results_apart(plain):
 
 
 def test_shown_in_a_notebook(plain):
-    """The table of a notebook shows plain numbers and a dash for null; the text form is short."""
+    """The summary in readable units, a dash for null, with its warnings; well formed; the text form is short."""
     result = plain.result()
-    table = result._repr_html_()
-    assert "requests_completed</th><td>2<" in table
-    assert "cost_usd</th><td>\N{EN DASH}<" in table
-    assert "replicas" not in table
+    page = ElementTree.fromstring(result._repr_html_())
+    rows = [[cell.text for cell in row] for row in page.iter("tr")]
+    assert ["requests", "3 arrived, 2 completed, 1 rejected, 0 unfinished"] in rows
+    assert ["ttft", "625", "625", "725", "748", "ms"] in rows
+    assert ["cost", "-"] not in rows
+    assert [row[0] for row in rows[-2:]] == ["ann", "bob"]
+    assert "warning: 1 requests rejected: prompt_too_long" in [line.text for line in page.iter("div")]
     assert repr(result) == "<RunResult: 2 of 3 requests completed in 1.5 s>"
+
+
+def test_names_in_a_notebook_are_escaped(plain):
+    """A tenant is shown as it is called, and cannot be markup; of many tenants the first dozen is shown."""
+    plain.arrivals[0]["tenant"] = "<script>alert(1)</script>"
+    result = plain.result()
+    assert "<script>" not in result._repr_html_()
+    names = {row.find("th").text for row in ElementTree.fromstring(result._repr_html_()).iter("tr")}
+    assert "<script>alert(1)</script>" in names
+    many = {str(number): {"requests": 1, "requests_completed": 1} for number in range(20)}
+    page = summary_html({**result.summary, "tenants": many}, {})
+    assert "and 8 more" in page
+
+
+def test_settings_and_warm_up(plain, tmp_path):
+    """The resolved scenario can be read as data, from memory and from disk."""
+    result = plain.result()
+    assert result.settings == {"name": "tiny", "seed": 0}
+    assert result.warm_up_s == 0.0
+    result.save(tmp_path / "out")
+    (tmp_path / "out" / "scenario.yaml").write_text("run: {warm_up_s: 2.5}")
+    assert RunResult.load(tmp_path / "out").warm_up_s == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("hello", "not a scenario"),
+        ("- 1", "not a scenario"),
+        ("run: 3", "run.warm_up_s"),
+        ("run: {warm_up_s: soon}", r"run.warm_up_s \(got 'soon'\)"),
+        ("run: {warm_up_s: true}", "run.warm_up_s"),
+    ],
+)
+def test_a_scenario_that_is_none(plain, tmp_path, text, message):
+    """Its text is kept, and refused when it is needed as data."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    (out / "scenario.yaml").write_text(text)
+    loaded = RunResult.load(out)
+    assert loaded.scenario.to_yaml() == text
+    with pytest.raises(ServesimError, match=rf"scenario\.yaml.*{message}"):
+        _ = loaded.warm_up_s
+
+
+def test_the_warm_up_of_a_saved_scenario(plain, tmp_path):
+    """It is read from the text; where a scenario says nothing of a run, there is none."""
+    out = tmp_path / "out"
+    plain.result().save(out)
+    for text, expected_s in (("run: {warm_up_s: 7}", 7.0), ("name: tiny", 0.0)):
+        (out / "scenario.yaml").write_text(text)
+        assert RunResult.load(out).warm_up_s == expected_s
 
 
 def test_to_pandas(plain):

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from servesim.policies import ROUTERS
+from servesim.scenario import load_scenario
 from servesim.scenario.json_schema import scenario_json_schema
 from servesim.scenario.slots import REGISTRIES
 
@@ -44,9 +45,17 @@ def test_short_and_nested_components_are_valid(root, validator):
     assert not validator.is_valid(data)
 
 
+def test_what_a_result_holds_is_valid(root, validator):
+    """The scenario that is saved beside a result, every default written out, is valid as well."""
+    text = load_scenario(root / "scenarios" / "quickstart.yaml").to_yaml()
+    validator.validate(YAML(typ="safe", pure=True).load(text))
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lambda data: data["cluster"]["pools"][0].update(gpu="h100"),
+        lambda data: data["cluster"]["pools"][0].update(model="llama-8b"),
         lambda data: data.update(sed=1),
         lambda data: data.pop("cluster"),
         lambda data: data["cluster"]["pools"][0].update(replicas=0),

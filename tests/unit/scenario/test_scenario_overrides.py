@@ -25,6 +25,19 @@ def test_an_override_changes_one_thing(load, minimal, override, read):
     assert read(load(minimal, override))
 
 
+def test_a_component_written_as_a_name_has_keys(load, minimal):
+    """``router: random`` is short for ``{name: random}``, to overrides as well."""
+    scenario = load(minimal, "policies.router=random", "policies.router.name=least_tokens")
+    assert scenario.policies.router.name == "least_tokens"
+    scenario = load(
+        minimal,
+        "policies.scheduler=sjf",
+        "policies.scheduler.predictor=constant",
+        "policies.scheduler.predictor.tokens=7",
+    )
+    assert scenario.policies.scheduler.parameters == {"predictor": {"name": "constant", "tokens": 7}}
+
+
 def test_the_last_override_wins(load, minimal):
     """Overrides apply in their order."""
     assert load(minimal, "seed=1", "seed=2").seed == 2

@@ -74,9 +74,11 @@ def test_whole_prompts_fit_with_a_shorter_context():
 
 
 def test_given_blocks_replace_the_memory_check():
-    """With kv_blocks given, a model may be larger than the GPU; its heads must be divisible all the same."""
-    engine = EngineSpec(kv_blocks=100)
-    assert PoolSpec(model="llama-3.1-70b", gpu="l40s", engine=engine).engine.kv_blocks == 100
+    """With kv_blocks given, nothing asks whether they fit; weights and heads must do so all the same."""
+    engine = EngineSpec(kv_blocks=10_000_000)
+    assert PoolSpec(model="llama-3.1-8b", gpu="l40s", engine=engine).engine.kv_blocks == 10_000_000
+    with pytest.raises(ValidationError, match=r"llama-3.1-70b does not fit 1 x l40s"):
+        PoolSpec(model="llama-3.1-70b", gpu="l40s", engine=engine)
     with pytest.raises(ValidationError, match="does not divide"):
         PoolSpec(model="llama-3.1-70b", gpu="l40s", engine=engine, tensor_parallel=5)
 

@@ -51,6 +51,20 @@ def seconds_text(value: float | None) -> str:
     return _NONE if value is None else f"{number_text(value * scale)} {unit}"
 
 
+def time_unit(duration_s: float) -> tuple[str, float]:
+    """Return the unit in which the times of a run read best, and how many s it has.
+
+    Examples
+    --------
+    >>> time_unit(371.0), time_unit(3500.0), time_unit(86_400.0)
+    (('s', 1.0), ('min', 60.0), ('h', 3600.0))
+    """
+    for unit, seconds, most_s in (("s", 1.0, 600.0), ("min", 60.0, 3 * 3600.0), ("h", 3600.0, 4 * 86_400.0)):
+        if duration_s <= most_s:
+            return unit, seconds
+    return "days", 86_400.0
+
+
 def bytes_text(value: int) -> str:
     """Return a size in MiB or GiB."""
     return f"{value / 2**20:,.0f} MiB" if value < 2**30 else f"{value / 2**30:,.1f} GiB"

@@ -1,0 +1,92 @@
+"""What qualifies the numbers of a run, in words: for the terminal, for notebooks and for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from servesim.results.units import count_text, seconds_text
+
+
+def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
+    """Return what a reader should know before trusting the numbers: a line each, ``note: ...`` or ``warning: ...``.
+
+    Parameters
+    ----------
+    summary
+        ``RunResult.summary``.
+    provenance
+        ``RunResult.provenance``; an empty one leaves out what it would tell.
+    """
+    notes = [*_workload_notes(summary.get("workload") or {}), *_oracle_notes(provenance)]
+    if summary.get("cost_usd"):
+        notes += _price_notes(provenance)
+    if summary.get("requests_completed") and summary.get("requests_measured") == 0:
+        notes.append("warning: nothing was measured: every completed request arrived before run.warm_up_s")
+    for reason, count in (summary.get("requests_rejected_by_reason") or {}).items():
+        limit = _context_limits(provenance) if reason == "prompt_too_long" else ""
+        notes.append(f"warning: {count_text(count)} requests rejected: {reason}{limit}")
+    if summary.get("requests_cut"):
+        notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
+    if summary.get("backlog_growing"):
+        notes.append(
+            "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend "
+            "on the length of the run"
+        )
+    if summary.get("interrupted"):
+        notes.append("warning: interrupted: partial results")
+    return notes
+
+
+def _workload_notes(counts: Mapping[str, Any]) -> list[str]:
+    counted = [
+        f"{key} {_counted(value)}" for key, value in counts.items() if value and key != "first_arrival_s"
+    ]
+    notes = [f"note: workload: {', '.join(counted)}"] if counted else []
+    if (first_s := counts.get("first_arrival_s")) is not None:
+        notes.append(
+            f"warning: the first request arrives at {seconds_text(first_s)}, long after time 0: the cluster "
+            "idles until then, at its full cost, and the duration counts from 0"
+        )
+    return notes
+
+
+def _oracle_notes(provenance: Mapping[str, Any]) -> list[str]:
+    notes = []
+    for place in provenance.get("oracle_policies", []):
+        policy = provenance["policies"][place]
+        name = policy.get("name") or policy["class"]  # an object that was passed has no name
+        notes.append(f"note: oracle: {place} {name} sees true output lengths")
+    return notes
+
+
+def _price_notes(provenance: Mapping[str, Any]) -> list[str]:
+    sources = {pool.get("gpu"): pool.get("gpu_price_source") for pool in provenance.get("pools", [])}
+    return [
+        f"note: price of {gpu}: {source}"
+        for gpu, source in sources.items()
+        if source not in (None, "", "scenario")
+    ]
+
+
+def _context_limits(provenance: Mapping[str, Any]) -> str:
+    """Return what sequences were limited to, for the end of a line; nothing if that is not known."""
+    limits = {pool["pool"]: count_text(pool["context_limit_tokens"]) for pool in provenance.get("pools", [])}
+    if len(set(limits.values())) > 1:
+        return f"; the context limit in tokens is {', '.join(f'{pool} {n}' for pool, n in limits.items())}"
+    return f"; the context limit is {next(iter(limits.values()))} tokens" if limits else ""
+
+
+def _counted(value: Any) -> str:
+    return count_text(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def validation_note(provenance: Mapping[str, Any]) -> str | None:
+    """Return that latencies come from a model whose error is not known, if so."""
+    pools = provenance.get("pools", [])
+    if not any(pool.get("latency_error") == "not validated" for pool in pools):
+        return None
+    return (
+        "note: the latency model is not validated: compare scenarios, and do not take absolute latencies for "
+        "measurements"
+    )
