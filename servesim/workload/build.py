@@ -15,12 +15,13 @@ import polars as pl
 from servesim.errors import ScenarioError
 from servesim.rng import stream
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
+from servesim.workload.generated import generated
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, Workload
-from servesim.workload.source import conform, load, slices
+from servesim.workload.source import load, slices
 from servesim.workload.spec import MixSpec, WorkloadSpec
-from servesim.workload.stream import RequestStream
+from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.transforms import rebatch, transform
 
 
@@ -103,7 +104,7 @@ class StreamedWorkload:
             yield frame
         if rows == 0:
             raise ScenarioError(
-                "workload: no request is left (got 0 after all transforms). expected at least one",
+                f"workload: no request is left (got {', '.join(self._stream.left())}). expected at least one",
                 hint="look at window, resample and the generator's duration_s",
             )
         self.notes["requests"] = rows
@@ -116,12 +117,19 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
     if spec.source is not None:
         reader = READERS.build(spec.source.reader, spec.source.parameters, context=context)
         frame, notes = load(reader, spec.source.reader)
-        return RequestStream(frames=lambda: slices(frame), requests=frame.height, notes=notes)
+        return RequestStream(
+            frames=lambda: slices(frame),
+            requests=frame.height,
+            notes=notes,
+            left=lambda: [f"{frame.height:,} from the trace"],
+        )
     assert spec.generator is not None, "the spec's validator lets exactly one origin pass"
-    generator = GENERATORS.build(spec.generator.name, spec.generator.parameters, context=context)
+    name = spec.generator.name
+    generator = GENERATORS.build(name, spec.generator.parameters, context=context)
+    made: dict[str, int] = {}
     return RequestStream(
-        frames=lambda: map(conform, generator.frames(seed)),
+        frames=lambda: counted(generated(generator, f"workload generator {name!r}", seed), made, "generated"),
         requests=generator.requests if generator.duration_s is None else None,
         period_s=None if generator.requests else generator.duration_s,
-        notes={},
+        left=lambda: in_words(made),
     )

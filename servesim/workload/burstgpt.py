@@ -15,7 +15,7 @@ from pydantic import Field
 
 from servesim.errors import TraceError
 from servesim.rng import stream
-from servesim.workload.checks import check_numbers, check_tokens
+from servesim.workload.checks import ROW, check_numbers, check_tokens
 from servesim.workload.files import csv_header, read_csv
 from servesim.workload.paths import TracePath
 from servesim.workload.source import in_order
@@ -41,7 +41,8 @@ class BurstGptReader:
     retry_delay_s
         Time from a failed request's arrival to its retry's.
     log_type
-        Which requests to take. Time 0 is the first arrival in the file, so that the two halves stay aligned.
+        Which requests to take; the others are counted in ``other_log_types``. Time 0 is the first arrival in
+        the file, so that the two halves stay aligned.
     seed
         What the lengths of retries are drawn from. They are part of the trace: equal for every seed of the
         run.
@@ -74,11 +75,13 @@ class BurstGptReader:
         """
         frame = self._rows()
         rows = frame.height
+        self.notes = {"rows_read": rows}
         if self.log_type != "all":
             frame = frame.filter(pl.col("tenant") == self.log_type)
+            self.notes["other_log_types"] = rows - frame.height
         failed = frame["output_tokens"] == 0
         frame = frame.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
-        self.notes = {"rows_read": rows, "failures": int(failed.sum())}
+        self.notes["failures"] = int(failed.sum())
         if self.failures == "drop":
             return frame.filter(~failed).lazy()
         if self.failures == "keep":
@@ -98,7 +101,7 @@ class BurstGptReader:
         for name in lengths:
             check_tokens(frame, name, self.path, least=0)
         return frame.select(
-            "row",
+            row=ROW,
             arrival_s=pl.col("Timestamp") - pl.col("Timestamp").min(),
             prompt_tokens="Request tokens",
             output_tokens="Response tokens",

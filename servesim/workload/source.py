@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from servesim.errors import PluginError, TraceError
+from servesim.errors import ServesimError, TraceError, plugin_failed
 from servesim.workload.api import Reader
-from servesim.workload.checks import check_numbers, check_tokens
-from servesim.workload.schema import CHUNK_ROWS, SCHEMA
-
-_REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+from servesim.workload.checks import ROW
+from servesim.workload.contract import check_columns, conform, typed
+from servesim.workload.schema import CHUNK_ROWS
 
 
 def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
@@ -31,21 +30,19 @@ def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float
     PluginError
         If the reader breaks its contract.
     """
-    frame = reader.read().collect()
-    where = str(getattr(reader, "path", f"trace reader {name!r}"))
-    missing = [column for column in _REQUIRED if column not in frame.columns]
-    unknown = [column for column in frame.columns if column not in SCHEMA and column != "row"]
-    if missing or unknown:
-        raise PluginError(
-            f"trace reader {name!r}: columns do not follow the schema (got {', '.join(frame.columns)}). "
-            f"expected {', '.join(_REQUIRED)} and any of {', '.join(list(SCHEMA)[3:])}"
-        )
+    who = f"trace reader {name!r}"
+    where = str(getattr(reader, "path", who))
+    try:
+        frame = reader.read().collect()
+    except ServesimError:
+        raise
+    except Exception as error:
+        raise plugin_failed(who, "read", error) from error
+    frame = frame.rename({"row": ROW}, strict=False)
+    check_columns(frame, who)
     if frame.is_empty():
-        raise TraceError(f"{where}: no requests (got 0 rows). expected at least one")
-    _check(frame, where)
-    frame, moved = in_order(
-        frame.select(pl.col(column).cast(kind) for column, kind in _present(frame).items())
-    )
+        raise TraceError(f"{where}: no requests {_got(reader.notes)}. expected at least one")
+    frame, moved = in_order(typed(frame, where))
     return frame, {"rows_sorted": moved} | reader.notes
 
 
@@ -63,28 +60,7 @@ def slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     return map(conform, frame.iter_slices(CHUNK_ROWS))
 
 
-def conform(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return *frame* with exactly the columns of `SCHEMA`: what is missing becomes null, the priority 0."""
-    if frame.columns == list(SCHEMA):
-        return frame
-    present = frame.columns
-    return frame.select(
-        pl.col(column)
-        if column in present
-        else pl.lit(0 if column == "priority" else None, dtype=kind).alias(column)
-        for column, kind in SCHEMA.items()
-    )
-
-
-def _present(frame: pl.DataFrame) -> dict[str, pl.DataType]:
-    return {column: kind for column, kind in SCHEMA.items() if column in frame.columns}
-
-
-def _check(frame: pl.DataFrame, where: str) -> None:
-    check_numbers(frame, "arrival_s", where)
-    if frame["arrival_s"].min() < 0:  # type: ignore[operator]  # checked to be numbers
-        raise TraceError(
-            f"{where}: arrival_s: before time 0 (got {frame['arrival_s'].min()!r}). expected >= 0"
-        )
-    check_tokens(frame, "prompt_tokens", where)
-    check_tokens(frame, "output_tokens", where)
+def _got(notes: Mapping[str, int | float | str]) -> str:
+    """Return what became of the rows of a trace of which none is left."""
+    counts = [f"{name} {count:,}" for name, count in notes.items() if isinstance(count, int) and count]
+    return f"left (got {', '.join(counts)})" if counts else "(got 0 rows)"

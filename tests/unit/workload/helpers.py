@@ -10,7 +10,7 @@ import polars as pl
 
 from servesim.workload.build import build_workload
 from servesim.workload.schema import SCHEMA, Workload
-from servesim.workload.source import conform
+from servesim.workload.contract import conform
 from servesim.workload.spec import WorkloadSpec
 from servesim.workload.stream import RequestStream
 
