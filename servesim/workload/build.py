@@ -20,7 +20,7 @@ from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, Workload
 from servesim.workload.source import load, slices
-from servesim.workload.spec import MixSpec, WorkloadSpec
+from servesim.workload.spec import MixSpec, WindowSpec, WorkloadSpec
 from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.transforms import rebatch, transform
 
@@ -116,12 +116,17 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
     """Return the stream of a single trace or generator, before any transform."""
     if spec.source is not None:
         reader = READERS.build(spec.source.reader, spec.source.parameters, context=context)
-        frame, notes = load(reader, spec.source.reader)
+        frame, notes = load(
+            reader,
+            spec.source.reader,
+            rows=None if spec.window or spec.resample else spec.max_requests,
+            end_s=spec.window.end_s if spec.window else None,
+        )
         return RequestStream(
             frames=lambda: slices(frame),
             requests=frame.height,
             notes=notes,
-            left=lambda: [f"{frame.height:,} from the trace"],
+            left=lambda: [_from_trace(frame["arrival_s"], spec.window)],
         )
     assert spec.generator is not None, "the spec's validator lets exactly one origin pass"
     name = spec.generator.name
@@ -133,3 +138,10 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         period_s=None if generator.requests else generator.duration_s,
         left=lambda: in_words(made),
     )
+
+
+def _from_trace(arrivals: pl.Series, window: WindowSpec | None) -> str:
+    """Tell how many requests a trace has; with *window*, up to its end, since no more may have been read."""
+    if window is None:
+        return f"{len(arrivals):,} from the trace"
+    return f"{(arrivals < window.end_s).sum():,} from the trace before {window.end_s!r} s"

@@ -48,16 +48,33 @@ def read_csv(path: Path, *, numbers: Sequence[str], texts: Sequence[str] = ()) -
     TraceError
         If the file has no data, lacks a column, or has something else than numbers in *numbers*.
     """
+    return scan_csv(path, numbers=numbers, texts=texts, read=texts)[1]
+
+
+def scan_csv(
+    path: Path, *, numbers: Sequence[str], texts: Sequence[str] = (), read: Sequence[str] = ()
+) -> tuple[pl.LazyFrame, pl.DataFrame]:
+    """Return the named columns of a CSV file as a frame that is still to be read, and what must be checked
+    before: its rows' numbers, and those of *texts* that are in *read*.
+
+    Both have `ROW`, and the same rows. Raises as `read_csv` does.
+    """
     require_columns([*numbers, *texts], csv_header(path), path)
-    columns = [*texts, *numbers]
+    strings = dict.fromkeys(texts, pl.String)
+    wanted = [ROW, *read, *numbers]
     try:
         try:
-            frame = _scan(path, dict.fromkeys(texts, pl.String) | dict.fromkeys(numbers, pl.Float64), columns)
+            lazy = _scan(path, strings | dict.fromkeys(numbers, pl.Float64))
+            frame = lazy.select(wanted).collect()
         except pl.exceptions.ComputeError:
-            frame = _scan(path, dict.fromkeys(columns, pl.String), columns)
+            lazy = _scan(path, strings | dict.fromkeys(numbers, pl.String))
+            frame = as_numbers(lazy.select(wanted).collect(), numbers, path)
+            lazy = lazy.with_columns(_number(pl.col(name)) for name in numbers)
     except _UNREADABLE as error:
         raise TraceError(f"{path}: not readable as CSV ({_reason(error)}). expected a CSV file") from error
-    return as_numbers(_without_blank_rows(frame, columns, path), numbers, path)
+    if frame.is_empty():
+        raise TraceError(f"{path}: no requests (got a header and 0 rows). expected at least one")
+    return lazy, frame
 
 
 def read_jsonl(path: Path, *, numbers: Sequence[str], others: Mapping[str, pl.DataType]) -> pl.DataFrame:
@@ -73,14 +90,15 @@ def read_jsonl(path: Path, *, numbers: Sequence[str], others: Mapping[str, pl.Da
     require_columns([*numbers, *others], jsonl_keys(path), path)
     schema: dict[str, Any] = dict.fromkeys(numbers, pl.String) | dict(others)
     try:
-        frame = pl.scan_ndjson(
-            _json_lines(path), schema=schema, row_index_name=ROW, row_index_offset=1
-        ).collect()
+        lazy = pl.scan_ndjson(_json_lines(path), schema=schema, row_index_name=ROW, row_index_offset=1)
+        frame = _without_blank_rows(lazy, list(schema)).collect()
     except _UNREADABLE as error:
         raise TraceError(
             f"{path}: not readable as JSON lines ({_reason(error)}). expected one object per line"
         ) from error
-    return as_numbers(_without_blank_rows(frame, list(schema), path), numbers, path)
+    if frame.is_empty():
+        raise TraceError(f"{path}: no requests (got 0 rows). expected at least one")
+    return as_numbers(frame, numbers, path)
 
 
 def _json_lines(path: Path) -> str | bytes:
@@ -164,7 +182,7 @@ def as_numbers(frame: pl.DataFrame, columns: Sequence[str], where: Path) -> pl.D
         if frame[column].dtype != pl.String:
             continue
         text = frame[column].str.strip_chars()
-        numbers = text.cast(pl.Float64, strict=False)
+        numbers = frame.select(_number(pl.col(column))).to_series()
         wrong = first_wrong(frame, numbers.is_null() & text.is_not_null() & (text != ""))
         if wrong:
             raise TraceError(
@@ -174,19 +192,20 @@ def as_numbers(frame: pl.DataFrame, columns: Sequence[str], where: Path) -> pl.D
     return frame
 
 
-def _scan(path: Path, schema: Mapping[str, Any], columns: Sequence[str]) -> pl.DataFrame:
+def _number(text: pl.Expr) -> pl.Expr:
+    return text.str.strip_chars().cast(pl.Float64, strict=False)
+
+
+def _scan(path: Path, schema: Mapping[str, Any]) -> pl.LazyFrame:
     frame = pl.scan_csv(
         path, schema_overrides=dict(schema), row_index_name=ROW, row_index_offset=1, glob=False
     )
-    return frame.select(ROW, *columns).collect()
+    return _without_blank_rows(frame.select(ROW, *schema), list(schema))
 
 
-def _without_blank_rows(frame: pl.DataFrame, columns: Sequence[str], path: Path) -> pl.DataFrame:
+def _without_blank_rows(frame: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
     """Return *frame* without rows that are all null: polars makes them of blank lines."""
-    frame = frame.filter(~pl.all_horizontal(pl.col(columns).is_null()))
-    if frame.is_empty():
-        raise TraceError(f"{path}: no requests (got a header and 0 rows). expected at least one")
-    return frame
+    return frame.filter(~pl.all_horizontal(pl.col(columns).is_null()))
 
 
 def _reason(error: BaseException) -> str:

@@ -6,15 +6,30 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from servesim.errors import ServesimError, TraceError, plugin_failed
+from servesim.errors import PluginError, ServesimError, TraceError, plugin_failed
 from servesim.workload.api import Reader
 from servesim.workload.checks import ROW
 from servesim.workload.contract import check_columns, conform, typed
 from servesim.workload.schema import CHUNK_ROWS
 
+SORTED = "rows_sorted"
+"""Note of how many rows stood behind a later arrival."""
 
-def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
+
+def load(
+    reader: Reader, name: str, *, rows: int | None = None, end_s: float | None = None
+) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
     """Return the requests of *reader*, with its notes.
+
+    Parameters
+    ----------
+    reader
+        What reads the trace.
+    name
+        What messages call it.
+    rows, end_s
+        How many requests are needed, or up to which time (None: all). Where the reader promises order, no
+        more are read than are needed, but always one.
 
     Returns
     -------
@@ -33,7 +48,10 @@ def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float
     who = f"trace reader {name!r}"
     where = str(getattr(reader, "path", who))
     try:
-        frame = reader.read().collect()
+        requests = reader.read()
+        if reader.notes.get(SORTED) == 0:
+            requests = _first(requests, rows=rows, end_s=end_s)
+        frame = requests.collect()
     except ServesimError:
         raise
     except Exception as error:
@@ -43,21 +61,37 @@ def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float
     if frame.is_empty():
         raise TraceError(f"{where}: no requests {_got(reader.notes)}. expected at least one")
     frame, moved = in_order(typed(frame, where))
-    return frame, {"rows_sorted": moved} | reader.notes
+    if moved and reader.notes.get(SORTED) == 0:
+        raise PluginError(
+            f"{who}: requests are out of order (got {moved} behind a later one, and the note {SORTED} 0). "
+            f"expected order, or no such note"
+        )
+    return frame, {SORTED: moved} | reader.notes
 
 
 def in_order(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Return *frame* sorted by ``arrival_s``, ties as they stood, and how many rows stood behind a later
     arrival.
     """
-    arrivals = frame["arrival_s"]
-    moved = int((arrivals < arrivals.cum_max()).sum())
+    moved = rows_behind(frame["arrival_s"])
     return (frame.sort("arrival_s", maintain_order=True), moved) if moved else (frame, 0)
+
+
+def rows_behind(arrivals: pl.Series) -> int:
+    """Return how many rows stand behind a later arrival."""
+    return int((arrivals < arrivals.cum_max()).sum())
 
 
 def slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield *frame* in pieces of at most `CHUNK_ROWS` rows, with all columns of `SCHEMA`."""
     return map(conform, frame.iter_slices(CHUNK_ROWS))
+
+
+def _first(requests: pl.LazyFrame, *, rows: int | None, end_s: float | None) -> pl.LazyFrame:
+    """Return the first of *requests*, which are in order: *rows* of them, or those before *end_s*."""
+    if rows is None and end_s is not None:
+        rows = requests.select((pl.col("arrival_s") < end_s).sum()).collect().item()
+    return requests if rows is None else requests.head(max(rows, 1))
 
 
 def _got(notes: Mapping[str, int | float | str]) -> str:
