@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from servesim.errors import PluginError
 from servesim.testing.construction import parameter_values
-from servesim.workload.generated import generated
+from servesim.workload.generated import ends, generated
 from servesim.workload.source import load
 
 FRAMES = 2
@@ -20,9 +20,7 @@ FRAMES = 2
 def check_generator(copies: tuple[Any, Any], where: str) -> None:
     """Raise `PluginError` unless frames are in form and order, and depend on the seed alone."""
     first, second = copies
-    for name in ("requests", "duration_s"):
-        if not hasattr(first, name):
-            raise PluginError(f"{where}: has no attribute {name}. expected a number or None")
+    ends(first, where)
     whole = _frames(first, where)
     _check_end(whole, first, where)
     _check_same(whole, _frames(second, where), f"{where}: two copies make different requests from one seed")

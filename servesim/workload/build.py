@@ -15,7 +15,7 @@ import polars as pl
 from servesim.errors import ScenarioError
 from servesim.rng import stream
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
-from servesim.workload.generated import generated
+from servesim.workload.generated import ends, generated
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, Workload
@@ -129,13 +129,14 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
             left=lambda: [_from_trace(frame["arrival_s"], spec.window)],
         )
     assert spec.generator is not None, "the spec's validator lets exactly one origin pass"
-    name = spec.generator.name
-    generator = GENERATORS.build(name, spec.generator.parameters, context=context)
+    who = f"workload generator {spec.generator.name!r}"
+    generator = GENERATORS.build(spec.generator.name, spec.generator.parameters, context=context)
+    requests, duration_s = ends(generator, who)
     made: dict[str, int] = {}
     return RequestStream(
-        frames=lambda: counted(generated(generator, f"workload generator {name!r}", seed), made, "generated"),
-        requests=generator.requests if generator.duration_s is None else None,
-        period_s=None if generator.requests else generator.duration_s,
+        frames=lambda: counted(generated(generator, who, seed), made, "generated"),
+        requests=requests if duration_s is None else None,
+        period_s=None if requests else duration_s,
         left=lambda: in_words(made),
     )
 

@@ -1,7 +1,8 @@
 """Trace files as frames: what is shared by the readers of one format each.
 
-A file is read once, only the columns that are asked for, numbers as Float64 and the rest as text. Anything
-that is not data is told apart first (`servesim.workload.content`).
+Only the columns that are asked for are read, numbers as Float64 and the rest as text. A CSV file can be read in
+two steps: its numbers, to check them, then no more rows than are needed. Anything that is not data is told apart
+first (`servesim.workload.content`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,20 @@ from servesim.workload.checks import ROW
 from servesim.workload.contract import check_columns, conform, typed
 
 
+def ends(generator: Generator, who: str) -> tuple[int | None, float | None]:
+    """Return where *generator* ends: after how many requests, at which time; None: it does not.
+
+    Raises
+    ------
+    PluginError
+        If it does not tell.
+    """
+    for name in ("requests", "duration_s"):
+        if not hasattr(generator, name):
+            raise PluginError(f"{who}: has no attribute {name}. expected a number or None")
+    return generator.requests, generator.duration_s
+
+
 def generated(generator: Generator, who: str, seed: int) -> Iterator[pl.DataFrame]:
     """Yield the frames of *generator* with the columns of `SCHEMA`.
 

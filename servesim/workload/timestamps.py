@@ -59,7 +59,8 @@ def _parsed(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:
             "'2024-05-10 00:00:00.009930+00:00'"
         )
     pattern = f"%Y-%m-%d{form['separator']}%H:%M:%S%.f" + ("%#z" if form["zone"] else "")
-    times = text.str.to_datetime(pattern, time_unit="ns", strict=False)
+    parsed = pl.col(column).str.to_datetime(pattern, time_unit="ns", strict=False)
+    times = frame.select(parsed).to_series()  # an expression is computed on all cores
     wrong = first_wrong(frame, times.is_null())
     if wrong:
         got = "an empty cell" if text[wrong[0]] is None else repr(text[wrong[0]])

@@ -118,6 +118,24 @@ def test_a_scenarios_generator_is_checked(monkeypatch: pytest.MonkeyPatch) -> No
             list(build(spec).frames())
 
 
+class Endless:
+    """A plugin that does not tell where it ends."""
+
+    requests = 3
+
+    def frames(self, seed: int) -> Iterator[pl.DataFrame]:
+        """Yield nothing."""
+        return iter(())
+
+
+@pytest.mark.parametrize("cut", [{}, {"max_requests": 2}])
+def test_a_generator_must_tell_where_it_ends(cut: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether something else ends the stream or not."""
+    monkeypatch.setitem(GENERATORS.builtin, "endless", f"{__name__}:Endless")
+    with pytest.raises(PluginError, match="workload generator 'endless': has no attribute duration_s"):
+        build({"generator": {"name": "endless"}, **cut})
+
+
 def test_decimals_are_numbers() -> None:
     """As arrivals and as lengths."""
     frame = requests({"arrival_s": [Decimal("0.25")], "prompt_tokens": [Decimal(3)], "output_tokens": [1]})
