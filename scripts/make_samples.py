@@ -13,9 +13,10 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +148,20 @@ def mooncake() -> tuple[bytes, int]:
     return _text(lines), rows
 
 
+def table() -> tuple[bytes, int]:
+    """Return a gateway's log in no trace's form: epoch milliseconds, in order of completion, own names."""
+    rng, rows, start_ms = stream(SEED, "table"), 500, 1_767_258_000_000
+    lines = ["received_ms,team,tier,input_len,output_len,status"]
+    times = gamma_arrivals(rng, rows, rate_per_s=2.0, cv=1.3)
+    prompts, outputs = CONV_PROMPTS.sample(rng, rows), CONV_OUTPUTS.sample(rng, rows)
+    teams = rng.choice(["search", "support", "batch"], rows, p=[0.5, 0.3, 0.2])
+    tiers = {"search": 0, "support": 1, "batch": 2}
+    for row in np.argsort(times + 0.1 + 0.02 * outputs, kind="stable").tolist():
+        received_ms, team = start_ms + round(times[row] * 1e3), teams[row]
+        lines.append(f"{received_ms},{team},{tiers[team]},{prompts[row]},{outputs[row]},200")
+    return _text(lines), rows
+
+
 def _gpt_rows(
     rng: np.random.Generator, rows: int, failed_ratio: float, api_ratio: float
 ) -> Iterator[tuple[str, str, int, int]]:
@@ -173,6 +188,7 @@ class Sample:
     like: str
     composition: str
     known_defects: tuple[str, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 _AZURE_DEFECTS = ("lengths are independent of each other and of time; the real trace has a daily shape",)
@@ -228,6 +244,28 @@ SAMPLES = {
         "300 requests in 90 s, prompts of about 12,000 tokens in blocks of 512; a third continues another",
         ("times lie on a grid of 3 s, as in the real trace: see the reader's spread_s",),
     ),
+    "table_sample.csv": Sample(
+        "table",
+        table,
+        "a gateway's log, which no public trace has",
+        "500 requests at 2/s (cv 1.3) of three teams, each with a priority, lengths as in the Azure trace",
+        (
+            "rows stand in order of completion, not of arrival",
+            "times are milliseconds since 1970",
+            "lengths are independent of each other, of the team and of time",
+        ),
+        parameters={
+            "columns": {
+                "arrival_s": "received_ms",
+                "prompt_tokens": "input_len",
+                "output_tokens": "output_len",
+                "tenant": "team",
+                "slo_class": "team",
+                "priority": "tier",
+            },
+            "time_unit": "ms",
+        },
+    ),
 }
 
 
@@ -237,6 +275,7 @@ def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
     return Datasheet(
         file=name,
         reader=sample.reader,
+        parameters=sample.parameters,
         rows=rows,
         sha256=hashlib.sha256(content).hexdigest(),
         motivation=f"A small trace in the native form of {sample.like}, for examples and tests.",
@@ -256,7 +295,7 @@ def make_samples(folder: Path) -> None:
     for name, sample in SAMPLES.items():
         content, rows = sample.make()
         (folder / name).write_bytes(content)
-        sheet = datasheet(name, content, rows).model_dump(mode="json")
+        sheet = datasheet(name, content, rows).model_dump(mode="json", exclude_defaults=True)
         text = io.StringIO()
         yaml.dump(sheet, text)
         (folder / f"{Path(name).stem}.datasheet.yaml").write_text(text.getvalue(), encoding="utf-8")

@@ -7,6 +7,7 @@ The command line turns `ServesimError` into exit code 2, except `InvariantError`
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 
@@ -44,6 +45,15 @@ class PluginError(ServesimError):
 
 class InvariantError(ServesimError):
     """A bug in servesim or in a plugin: an audit or an assertion of the kernel failed."""
+
+
+def plugin_failed(who: str, call: str, error: Exception) -> PluginError:
+    """Return the error for an exception inside the plugin that messages call *who*; it tells file and line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return PluginError(
+        f"{who}: {call} failed (got {type(error).__name__}: {error}, at {place.filename}:{place.lineno}). "
+        "expected an answer"
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

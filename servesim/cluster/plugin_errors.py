@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from math import isnan
 from numbers import Real
 from typing import Any
 
-from servesim.errors import PluginError
+from servesim.errors import PluginError, plugin_failed
 from servesim.latency.api import BatchShape, LatencyModel
 from servesim.policies.api import RequestView, Scheduler
 
@@ -17,11 +16,7 @@ PROBES = (BatchShape(1, 100), BatchShape(0, 0, [(16, 0)]))
 
 def failed(kind: str, plugin: Any, call: str, error: Exception) -> PluginError:
     """Return the error for an exception inside a plugin."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return PluginError(
-        f"{kind} {type(plugin).__name__}: {call} failed (got {type(error).__name__}: {error}, at "
-        f"{place.filename}:{place.lineno}). expected an answer"
-    )
+    return plugin_failed(f"{kind} {type(plugin).__name__}", call, error)
 
 
 def sort_key(scheduler: Scheduler, request: RequestView) -> float:

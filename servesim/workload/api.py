@@ -19,7 +19,9 @@ class Reader(Protocol):
     Attributes
     ----------
     notes
-        Counts worth telling the user (failures dropped, ...); complete when `read` has returned.
+        Counts worth telling the user (failures dropped, ...); complete when `read` has returned. With
+        ``rows_sorted`` 0 among them, the reader promises that the rows are in order of arrival: then only as
+        many are collected as the scenario needs.
     """
 
     notes: dict[str, int | float | str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from servesim.workload.checks import ZeroOutput, check_tokens, settle_zero_output
+from servesim.workload.checks import ROW, ZeroOutput, check_tokens, settle_zero_output
 from servesim.workload.files import csv_header, read_csv
 from servesim.workload.paths import TracePath
 from servesim.workload.timestamps import seconds_since_first
@@ -53,5 +53,5 @@ class AzureReader:
         if images:
             self.notes["images"] = int(frame["NumImages"].sum())
         return frame.lazy().select(
-            "row", "arrival_s", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"
+            "arrival_s", row=ROW, prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"
         )

@@ -15,12 +15,13 @@ import polars as pl
 from servesim.errors import ScenarioError
 from servesim.rng import stream
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
+from servesim.workload.generated import ends, generated
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, Workload
-from servesim.workload.source import conform, load, slices
-from servesim.workload.spec import MixSpec, WorkloadSpec
-from servesim.workload.stream import RequestStream
+from servesim.workload.source import load, slices
+from servesim.workload.spec import MixSpec, WindowSpec, WorkloadSpec
+from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.transforms import rebatch, transform
 
 
@@ -103,7 +104,7 @@ class StreamedWorkload:
             yield frame
         if rows == 0:
             raise ScenarioError(
-                "workload: no request is left (got 0 after all transforms). expected at least one",
+                f"workload: no request is left (got {', '.join(self._stream.left())}). expected at least one",
                 hint="look at window, resample and the generator's duration_s",
             )
         self.notes["requests"] = rows
@@ -115,13 +116,33 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
     """Return the stream of a single trace or generator, before any transform."""
     if spec.source is not None:
         reader = READERS.build(spec.source.reader, spec.source.parameters, context=context)
-        frame, notes = load(reader, spec.source.reader)
-        return RequestStream(frames=lambda: slices(frame), requests=frame.height, notes=notes)
+        frame, notes = load(
+            reader,
+            spec.source.reader,
+            rows=None if spec.window or spec.resample else spec.max_requests,
+            end_s=spec.window.end_s if spec.window else None,
+        )
+        return RequestStream(
+            frames=lambda: slices(frame),
+            requests=frame.height,
+            notes=notes,
+            left=lambda: [_from_trace(frame["arrival_s"], spec.window)],
+        )
     assert spec.generator is not None, "the spec's validator lets exactly one origin pass"
+    who = f"workload generator {spec.generator.name!r}"
     generator = GENERATORS.build(spec.generator.name, spec.generator.parameters, context=context)
+    requests, duration_s = ends(generator, who)
+    made: dict[str, int] = {}
     return RequestStream(
-        frames=lambda: map(conform, generator.frames(seed)),
-        requests=generator.requests if generator.duration_s is None else None,
-        period_s=None if generator.requests else generator.duration_s,
-        notes={},
+        frames=lambda: counted(generated(generator, who, seed), made, "generated"),
+        requests=requests if duration_s is None else None,
+        period_s=None if requests else duration_s,
+        left=lambda: in_words(made),
     )
+
+
+def _from_trace(arrivals: pl.Series, window: WindowSpec | None) -> str:
+    """Tell how many requests a trace has; with *window*, up to its end, since no more may have been read."""
+    if window is None:
+        return f"{len(arrivals):,} from the trace"
+    return f"{(arrivals < window.end_s).sum():,} from the trace before {window.end_s!r} s"

@@ -15,10 +15,10 @@ from pydantic import Field
 
 from servesim.errors import TraceError
 from servesim.rng import stream
-from servesim.workload.checks import check_numbers, check_tokens
-from servesim.workload.files import csv_header, read_csv
+from servesim.workload.checks import ROW, check_numbers, check_tokens
+from servesim.workload.files import csv_header, scan_csv
 from servesim.workload.paths import TracePath
-from servesim.workload.source import in_order
+from servesim.workload.source import in_order, rows_behind
 
 _LOG_TYPES = {"Conversation log": "conversation", "API log": "api"}
 
@@ -41,7 +41,8 @@ class BurstGptReader:
     retry_delay_s
         Time from a failed request's arrival to its retry's.
     log_type
-        Which requests to take. Time 0 is the first arrival in the file, so that the two halves stay aligned.
+        Which requests to take; the others are counted in ``other_log_types``. Time 0 is the first arrival in
+        the file, so that the two halves stay aligned.
     seed
         What the lengths of retries are drawn from. They are part of the trace: equal for every seed of the
         run.
@@ -72,40 +73,55 @@ class BurstGptReader:
             If the file cannot be taken as it is, or a failed request has no successful one to draw a retry
             from.
         """
-        frame = self._rows()
-        rows = frame.height
+        rows, numbers = self._scan()
+        first_s = numbers["Timestamp"].min()
+        self.notes = {"rows_read": numbers.height}
         if self.log_type != "all":
-            frame = frame.filter(pl.col("tenant") == self.log_type)
-        failed = frame["output_tokens"] == 0
-        frame = frame.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
-        self.notes = {"rows_read": rows, "failures": int(failed.sum())}
+            of_type = pl.col("Log Type").replace(_LOG_TYPES) == self.log_type
+            rows, others = rows.filter(of_type), numbers.height
+            numbers = numbers.filter(of_type)
+            self.notes["other_log_types"] = others - numbers.height
+        failed = numbers["Response tokens"] == 0
+        self.notes["failures"] = int(failed.sum())
+        arrivals = numbers["Timestamp"]
         if self.failures == "drop":
-            return frame.filter(~failed).lazy()
-        if self.failures == "keep":
-            return frame.lazy()
-        retries = self._retries(frame.filter(~failed), frame.filter(failed))
-        self.notes["retries"] = retries.height
-        frame, moved = in_order(frame)
-        self.notes["rows_sorted"] = moved
-        return pl.concat([frame, retries]).sort("arrival_s", maintain_order=True).lazy()
-
-    def _rows(self) -> pl.DataFrame:
-        """Return the file's rows as columns of `SCHEMA`, failures with 0 output tokens."""
-        session = ["Session ID"] if "Session ID" in csv_header(self.path) else []
-        lengths = ["Request tokens", "Response tokens"]
-        frame = read_csv(self.path, texts=["Model", "Log Type", *session], numbers=["Timestamp", *lengths])
-        check_numbers(frame, "Timestamp", self.path)
-        for name in lengths:
-            check_tokens(frame, name, self.path, least=0)
-        return frame.select(
-            "row",
-            arrival_s=pl.col("Timestamp") - pl.col("Timestamp").min(),
-            prompt_tokens="Request tokens",
-            output_tokens="Response tokens",
+            rows, arrivals = rows.filter(pl.col("Response tokens") > 0), arrivals.filter(~failed)
+        self.notes["rows_sorted"] = rows_behind(arrivals)
+        requests = rows.select(
+            row=ROW,
+            arrival_s=pl.col("Timestamp") - first_s,
+            prompt_tokens=pl.col("Request tokens").cast(pl.Int32),
+            output_tokens=pl.col("Response tokens").cast(pl.Int32),
             model="Model",
             tenant=pl.col("Log Type").replace(_LOG_TYPES),
-            session=pl.col(*session) if session else pl.lit(None, dtype=pl.String),
+            session="Session ID" if "Session ID" in rows.collect_schema() else pl.lit(None, dtype=pl.String),
         )
+        if self.failures == "retry":
+            requests = self._with_retries(requests.collect())
+        return requests.with_columns(pl.col("prompt_tokens", "output_tokens").clip(lower_bound=1))
+
+    def _scan(self) -> tuple[pl.LazyFrame, pl.DataFrame]:
+        """Return the file's rows, still to be read, and their numbers, checked."""
+        session = ["Session ID"] if "Session ID" in csv_header(self.path) else []
+        lengths = ["Request tokens", "Response tokens"]
+        rows, numbers = scan_csv(
+            self.path,
+            texts=["Model", "Log Type", *session],
+            numbers=["Timestamp", *lengths],
+            read=[] if self.log_type == "all" else ["Log Type"],
+        )
+        check_numbers(numbers, "Timestamp", self.path)
+        for name in lengths:
+            check_tokens(numbers, name, self.path, least=0)
+        return rows, numbers
+
+    def _with_retries(self, requests: pl.DataFrame) -> pl.LazyFrame:
+        """Return *requests* and, after each failed one, its retry, in order of arrival."""
+        failed = pl.col("output_tokens") == 0
+        retries = self._retries(requests.filter(~failed), requests.filter(failed))
+        self.notes["retries"] = retries.height
+        whole = pl.concat([in_order(requests)[0], retries]).sort("arrival_s", maintain_order=True)
+        return whole.lazy()
 
     def _retries(self, succeeded: pl.DataFrame, failed: pl.DataFrame) -> pl.DataFrame:
         """Return one request per failed one, later, with the lengths of a random successful one of its

@@ -1,8 +1,8 @@
 """Is a number in a trace usable? The first one that is not becomes a `TraceError` that names its row and
 column.
 
-Frames may have a column ``row``: the number of the row in its file, from 1, the header not counted. It is
-used in messages only.
+Frames may have a column `ROW`: the number of the row in its file, from 1, the header not counted. It is used
+in messages only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any, Literal
 import polars as pl
 
 from servesim.errors import TraceError, nearest
-from servesim.workload.schema import TOKENS_MAX
+from servesim.workload.schema import PRIORITY_MAX, PRIORITY_MIN, TOKENS_MAX
+
+ROW = "number of the row"
+"""Name of the column of row numbers while a file is read: no file's own column shall have it."""
 
 ZeroOutput = Literal["error", "drop", "keep_as_one"]
 """What a reader does with a request that emitted nothing: refuse the trace, leave the request out, or take
@@ -27,6 +30,10 @@ def require_columns(
     """Raise unless every name of *required* is in *found*; *hint* stands where no name is near."""
     required, found = list(required), list(found)
     for name in required:
+        if found.count(name) > 1:
+            raise TraceError(
+                f"{where}: column {name!r} more than once (got {', '.join(map(repr, found))}). expected one"
+            )
         if name not in found:
             raise TraceError(
                 f"{where}: missing column {name!r} (got {', '.join(map(repr, found))}). "
@@ -35,24 +42,40 @@ def require_columns(
             )
 
 
-def check_numbers(frame: pl.DataFrame, column: str, where: str | Path) -> None:
-    """Raise unless *column* holds finite numbers only."""
-    values = frame[column]
-    if not values.dtype.is_numeric():
-        raise TraceError(f"{where}: {column}: not numbers (got type {values.dtype}). expected numbers")
-    wrong = values.is_null() if values.dtype.is_integer() else ~values.is_finite().fill_null(value=False)
-    _raise_first(frame, column, wrong, where, "a number")
+def check_numbers(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:
+    """Raise unless *column* holds finite numbers only; return them as Float64."""
+    if not frame[column].dtype.is_numeric():
+        raise TraceError(f"{where}: {column}: not numbers (got type {frame[column].dtype}). expected numbers")
+    values = frame[column].cast(pl.Float64)
+    _raise_first(frame, column, ~values.is_finite().fill_null(value=False), where, "a number")
+    return values
 
 
 def check_tokens(frame: pl.DataFrame, column: str, where: str | Path, *, least: int = 1) -> None:
     """Raise unless *column* holds whole numbers from *least* to what 32 bits hold."""
-    check_numbers(frame, column, where)
-    values = frame[column]
-    wrong = values < least
-    if not values.dtype.is_integer():
-        wrong |= values != values.floor()
-    _raise_first(frame, column, wrong, where, f"a whole number of tokens >= {least}")
+    values = check_numbers(frame, column, where)
+    _check_whole(frame, column, values, where, f"a whole number of tokens >= {least}", least=least)
     _raise_first(frame, column, values > TOKENS_MAX, where, f"at most {TOKENS_MAX} tokens")
+
+
+def check_priorities(frame: pl.DataFrame, column: str, where: str | Path) -> None:
+    """Raise unless *column* holds whole numbers of 32 bits, or nothing."""
+    given = frame.filter(pl.col(column).is_not_null())
+    if given.is_empty():
+        return
+    values = check_numbers(given, column, where)
+    expected = f"a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}"
+    _check_whole(given, column, values, where, expected, least=PRIORITY_MIN)
+    _raise_first(given, column, values > PRIORITY_MAX, where, expected)
+
+
+def _check_whole(
+    frame: pl.DataFrame, column: str, values: pl.Series, where: str | Path, expected: str, *, least: int
+) -> None:
+    wrong = values < least
+    if not frame[column].dtype.is_integer():
+        wrong |= values != values.floor()
+    _raise_first(frame, column, wrong, where, expected)
 
 
 def settle_zero_output(
@@ -81,7 +104,7 @@ def first_wrong(frame: pl.DataFrame, wrong: pl.Series) -> tuple[int, int] | None
 
 def _row(frame: pl.DataFrame, wrong: pl.Series) -> int:
     position = wrong.arg_max() or 0
-    return int(frame["row"][position]) if "row" in frame.columns else position + 1
+    return int(frame[ROW][position]) if ROW in frame.columns else position + 1
 
 
 def _raise_first(

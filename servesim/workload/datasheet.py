@@ -6,7 +6,7 @@ reduced to what matters for a trace. Reading the YAML files is left to whoever h
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,9 @@ class Datasheet(BaseModel):
 
     file: Text = Field(description="Name of the trace file.")
     reader: Text = Field(description="Trace reader that takes it.")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters that the reader needs for it beside the path."
+    )
     rows: int = Field(ge=1, description="Rows in it, the header not counted.")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="Checksum of the file.")
     motivation: Text = Field(description="Why it was made.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from servesim.registry import ComponentSpec
+from servesim.workload.generated import ends
 from servesim.workload.registries import GENERATORS
 from servesim.workload.spec import TransformSpec, WorkloadSpec
 
@@ -53,4 +54,4 @@ def _is_cut(spec: TransformSpec) -> bool:
 
 def _runs_on(spec: ComponentSpec, base_dir: Path | None) -> bool:
     generator = GENERATORS.build(spec.name, spec.parameters, context={"base_dir": base_dir})
-    return generator.requests is None and generator.duration_s is None
+    return ends(generator, f"workload generator {spec.name!r}") == (None, None)

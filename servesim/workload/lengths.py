@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servesim.errors import TraceError
 from servesim.workload.checks import check_numbers, check_tokens
-from servesim.workload.files import csv_header, read_csv, read_parquet
+from servesim.workload.files import csv_header, parquet_columns, read_csv, read_parquet
 from servesim.workload.paths import TracePath
 from servesim.workload.schema import TOKENS_MAX
 from servesim.workload.spec import Tokens
@@ -134,9 +134,9 @@ class EmpiricalLength(_Clipped):
     @cached_property
     def _table(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Values and the cumulative probabilities that belong to them."""
-        parquet = self.file.suffix == ".parquet"
-        names = pl.read_parquet_schema(self.file).keys() if parquet else csv_header(self.file)
-        columns = [name for name in ("value", "count") if name in names] or list(names)
+        parquet = self.file.name.lower().endswith(".parquet")
+        names = parquet_columns(self.file) if parquet else csv_header(self.file)
+        columns = [name for name in ("value", "count") if name in names] or names
         if columns not in (["value", "count"], ["value"]) and len(columns) != 1:
             raise TraceError(
                 f"{self.file}: not a table of lengths (got columns {', '.join(map(repr, names))}). "
@@ -147,12 +147,10 @@ class EmpiricalLength(_Clipped):
         values = frame[columns[0]].cast(pl.Int64).to_numpy()
         if len(columns) == 1:
             return values, _cumulative(np.ones(len(values)))
-        check_numbers(frame, "count", self.file)
-        counts = frame["count"].cast(pl.Float64).to_numpy()
+        counts = check_numbers(frame, "count", self.file).to_numpy()
         if counts.min() < 0 or counts.sum() <= 0:
-            raise TraceError(
-                f"{self.file}: count: not weights (got a sum of {counts.sum()!r}). expected >= 0, some > 0"
-            )
+            got = f"{float(counts.min())!r} at least, a sum of {float(counts.sum())!r}"
+            raise TraceError(f"{self.file}: count: not weights (got {got}). expected >= 0, some > 0")
         return values, _cumulative(counts)
 
     def _draw(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ def merge(parts: Sequence[RequestStream]) -> RequestStream:
             for index, part in enumerate(parts)
             for name, value in part.notes.items()
         },
+        left=lambda: [f"sources.{index}: {', '.join(part.left())}" for index, part in enumerate(parts)],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import jsonl_keys, read_jsonl
 from servesim.workload.paths import TracePath
 from servesim.workload.timestamps import seconds
@@ -71,7 +71,7 @@ class MooncakeReader:
         if blocks:
             self.notes["prefix_block_tokens"] = _BLOCK_TOKENS
         return frame.lazy().select(
-            "row",
+            row=ROW,
             arrival_s="timestamp",
             prompt_tokens="input_length",
             output_tokens="output_length",

@@ -27,6 +27,9 @@ SCHEMA: dict[str, pl.DataType] = {
 TOKENS_MAX = 2**31 - 1
 """Largest length that a column of `SCHEMA` holds."""
 
+PRIORITY_MIN, PRIORITY_MAX = -(2**31), 2**31 - 1
+"""Range of priorities."""
+
 CHUNK_ROWS = 65_536
 """Rows of a frame: the unit of streaming through the whole program, and of Parquet row groups."""
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from servesim.errors import PluginError, TraceError
+from servesim.errors import PluginError, ServesimError, TraceError, plugin_failed
 from servesim.workload.api import Reader
-from servesim.workload.checks import check_numbers, check_tokens
-from servesim.workload.schema import CHUNK_ROWS, SCHEMA
+from servesim.workload.checks import ROW
+from servesim.workload.contract import check_columns, conform, typed
+from servesim.workload.schema import CHUNK_ROWS
 
-_REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+SORTED = "rows_sorted"
+"""Note of how many rows stood behind a later arrival."""
 
 
-def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
+def load(
+    reader: Reader, name: str, *, rows: int | None = None, end_s: float | None = None
+) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
     """Return the requests of *reader*, with its notes.
+
+    Parameters
+    ----------
+    reader
+        What reads the trace.
+    name
+        What messages call it.
+    rows, end_s
+        How many requests are needed, or up to which time (None: all). Where the reader promises order, no
+        more are read than are needed, but always one.
 
     Returns
     -------
@@ -31,31 +45,41 @@ def load(reader: Reader, name: str) -> tuple[pl.DataFrame, dict[str, int | float
     PluginError
         If the reader breaks its contract.
     """
-    frame = reader.read().collect()
-    where = str(getattr(reader, "path", f"trace reader {name!r}"))
-    missing = [column for column in _REQUIRED if column not in frame.columns]
-    unknown = [column for column in frame.columns if column not in SCHEMA and column != "row"]
-    if missing or unknown:
-        raise PluginError(
-            f"trace reader {name!r}: columns do not follow the schema (got {', '.join(frame.columns)}). "
-            f"expected {', '.join(_REQUIRED)} and any of {', '.join(list(SCHEMA)[3:])}"
-        )
+    who = f"trace reader {name!r}"
+    where = str(getattr(reader, "path", who))
+    try:
+        requests = reader.read()
+        if reader.notes.get(SORTED) == 0:
+            requests = _first(requests, rows=rows, end_s=end_s)
+        frame = requests.collect()
+    except ServesimError:
+        raise
+    except Exception as error:
+        raise plugin_failed(who, "read", error) from error
+    frame = frame.rename({"row": ROW}, strict=False)
+    check_columns(frame, who)
     if frame.is_empty():
-        raise TraceError(f"{where}: no requests (got 0 rows). expected at least one")
-    _check(frame, where)
-    frame, moved = in_order(
-        frame.select(pl.col(column).cast(kind) for column, kind in _present(frame).items())
-    )
-    return frame, {"rows_sorted": moved} | reader.notes
+        raise TraceError(f"{where}: no requests {_got(reader.notes)}. expected at least one")
+    frame, moved = in_order(typed(frame, where))
+    if moved and reader.notes.get(SORTED) == 0:
+        raise PluginError(
+            f"{who}: requests are out of order (got {moved} behind a later one, and the note {SORTED} 0). "
+            f"expected order, or no such note"
+        )
+    return frame, {SORTED: moved} | reader.notes
 
 
 def in_order(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Return *frame* sorted by ``arrival_s``, ties as they stood, and how many rows stood behind a later
     arrival.
     """
-    arrivals = frame["arrival_s"]
-    moved = int((arrivals < arrivals.cum_max()).sum())
+    moved = rows_behind(frame["arrival_s"])
     return (frame.sort("arrival_s", maintain_order=True), moved) if moved else (frame, 0)
+
+
+def rows_behind(arrivals: pl.Series) -> int:
+    """Return how many rows stand behind a later arrival."""
+    return int((arrivals < arrivals.cum_max()).sum())
 
 
 def slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -63,28 +87,14 @@ def slices(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
     return map(conform, frame.iter_slices(CHUNK_ROWS))
 
 
-def conform(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return *frame* with exactly the columns of `SCHEMA`: what is missing becomes null, the priority 0."""
-    if frame.columns == list(SCHEMA):
-        return frame
-    present = frame.columns
-    return frame.select(
-        pl.col(column)
-        if column in present
-        else pl.lit(0 if column == "priority" else None, dtype=kind).alias(column)
-        for column, kind in SCHEMA.items()
-    )
+def _first(requests: pl.LazyFrame, *, rows: int | None, end_s: float | None) -> pl.LazyFrame:
+    """Return the first of *requests*, which are in order: *rows* of them, or those before *end_s*."""
+    if rows is None and end_s is not None:
+        rows = requests.select((pl.col("arrival_s") < end_s).sum()).collect().item()
+    return requests if rows is None else requests.head(max(rows, 1))
 
 
-def _present(frame: pl.DataFrame) -> dict[str, pl.DataType]:
-    return {column: kind for column, kind in SCHEMA.items() if column in frame.columns}
-
-
-def _check(frame: pl.DataFrame, where: str) -> None:
-    check_numbers(frame, "arrival_s", where)
-    if frame["arrival_s"].min() < 0:  # type: ignore[operator]  # checked to be numbers
-        raise TraceError(
-            f"{where}: arrival_s: before time 0 (got {frame['arrival_s'].min()!r}). expected >= 0"
-        )
-    check_tokens(frame, "prompt_tokens", where)
-    check_tokens(frame, "output_tokens", where)
+def _got(notes: Mapping[str, int | float | str]) -> str:
+    """Return what became of the rows of a trace of which none is left."""
+    counts = [f"{name} {count:,}" for name, count in notes.items() if isinstance(count, int) and count]
+    return f"left (got {', '.join(counts)})" if counts else "(got 0 rows)"

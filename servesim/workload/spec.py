@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servesim.registry import ComponentSpec
-from servesim.workload.schema import TOKENS_MAX
+from servesim.workload.schema import PRIORITY_MAX, PRIORITY_MIN, TOKENS_MAX
 
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
 
@@ -145,7 +145,10 @@ class TransformSpec(BaseModel):
     tenant: str | None = Field(default=None, description="Tenant of every request.")
     slo_class: str | None = Field(default=None, description="SLO class of every request.")
     priority: int | None = Field(
-        default=None, ge=-(2**31), lt=2**31, description="Priority of every request; lower is served first."
+        default=None,
+        ge=PRIORITY_MIN,
+        le=PRIORITY_MAX,
+        description="Priority of every request; lower is served first.",
     )
     max_requests: int | None = Field(default=None, ge=1, description="Stop after this many requests.")
 

@@ -23,9 +23,29 @@ class RequestStream:
         only the arrivals themselves are known.
     notes
         Counts worth telling the user.
+    left
+        How many requests there were at the origin and after each transform that can drop some, in words: as
+        far as the stream was taken since its last start.
     """
 
     frames: Callable[[], Iterator[pl.DataFrame]]
     requests: int | None
     period_s: float | None = None
     notes: dict[str, int | float | str] = field(default_factory=dict)
+    left: Callable[[], list[str]] = list
+
+
+def counted(frames: Iterator[pl.DataFrame], counts: dict[str, int], stage: str) -> Iterator[pl.DataFrame]:
+    """Pass *frames* on, counting their rows in *counts* under *stage*."""
+    counts[stage] = 0
+
+    def count(frame: pl.DataFrame) -> pl.DataFrame:
+        counts[stage] += frame.height
+        return frame
+
+    return map(count, frames)
+
+
+def in_words(counts: dict[str, int]) -> list[str]:
+    """Return what `counted` counted, such as ``12 in the window``."""
+    return [f"{rows:,} {stage}" for stage, rows in counts.items()]

@@ -8,17 +8,19 @@ import polars as pl
 
 from servesim.errors import TraceError, nearest
 from servesim.workload.checks import (
+    ROW,
     ZeroOutput,
     check_numbers,
+    check_priorities,
     check_tokens,
     require_columns,
     settle_zero_output,
 )
 from servesim.workload.files import (
     as_numbers,
-    check_is_data,
     csv_header,
     jsonl_keys,
+    parquet_columns,
     read_csv,
     read_jsonl,
     read_parquet,
@@ -33,6 +35,8 @@ _TICKS_PER_S = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
 _COLUMNS_HINT = "columns: {arrival_s: NAME, ...} says what the file calls them"
 _TEXTS = ("model", "tenant", "session", "slo_class")
+_SECONDS = "arrival in seconds"
+"""Name of the column of arrivals while a table is read: the file's own may serve as another one too."""
 
 
 class TableReader:
@@ -41,11 +45,12 @@ class TableReader:
     Parameters
     ----------
     path
-        A file named ``.csv``, ``.csv.gz``, ``.parquet``, ``.jsonl`` or ``.ndjson``.
+        A file named ``.csv``, ``.jsonl``, ``.ndjson``, one of them with ``.gz`` behind, or ``.parquet``.
     columns
         Name of servesim's column to name of the file's: ``{arrival_s: ts, prompt_tokens: input_len}``. A
-        column that has servesim's name need not be listed. Arrival and both lengths must be there; model,
-        tenant, session, slo_class, priority and (not in CSV) prefix_blocks are taken where they are.
+        column that has servesim's name need not be listed, and one column of the file may serve as several.
+        Arrival and both lengths must be there; model, tenant, session, slo_class, priority (0 where it is
+        empty) and (not in CSV) prefix_blocks are taken where they are.
     time_unit
         Unit of the arrival column: ``s``, ``ms``, ``us`` or ``ns`` for numbers, ``datetime`` for dates and
         times.
@@ -82,12 +87,15 @@ class TableReader:
         """
         names = self._column_names()
         frame = self._frame(names)
-        frame = frame.with_columns(self._seconds(frame, names["arrival_s"]).alias(names["arrival_s"]))
+        frame = frame.with_columns(self._seconds(frame, names["arrival_s"]).alias(_SECONDS))
+        if "priority" in names:
+            check_priorities(frame, names["priority"], self.path)
         check_tokens(frame, names["prompt_tokens"], self.path)
         rows = frame.height
         frame, zero = settle_zero_output(frame, names["output_tokens"], self.path, self.zero_output)
         self.notes = {"rows_read": rows, "zero_output": zero}
-        return frame.lazy().select("row", **names)
+        texts = {name: _as_text(names[name]) for name in _TEXTS if name in names}
+        return frame.lazy().select(row=ROW, **(names | {"arrival_s": _SECONDS} | texts))
 
     def _column_names(self) -> dict[str, str]:
         """Return servesim's name and the file's for every column to read."""
@@ -97,8 +105,7 @@ class TableReader:
         elif form == "jsonl":
             found = jsonl_keys(self.path)
         else:
-            check_is_data(self.path)
-            found = list(pl.read_parquet_schema(self.path))
+            found = parquet_columns(self.path)
         mapped = self.columns or {}
         for name in mapped:
             if name not in SCHEMA:
@@ -116,12 +123,20 @@ class TableReader:
         return names
 
     def _frame(self, names: dict[str, str]) -> pl.DataFrame:
-        """Return the file's columns, numbers as numbers."""
+        """Return the file's columns, numbers as numbers; those that are tags too, also as text."""
         texts = [names[name] for name in _TEXTS if name in names]
+        tags = list(dict.fromkeys(texts))
         numbers = [names[name] for name in (*_REQUIRED, "priority") if name in names]
         if self.time_unit == "datetime":
             numbers.remove(names["arrival_s"])
             texts.append(names["arrival_s"])
+        texts, numbers = list(dict.fromkeys(texts)), list(dict.fromkeys(numbers))
+        frame = self._columns(names, texts, [name for name in numbers if name not in texts])
+        frame = frame.with_columns(pl.col(name).alias(_as_text(name)) for name in tags)
+        return as_numbers(frame, numbers, self.path)
+
+    def _columns(self, names: dict[str, str], texts: list[str], numbers: list[str]) -> pl.DataFrame:
+        """Return the file's columns as its format has them."""
         form = _form(self.path)
         if form == "csv" and "prefix_blocks" in names:
             raise TraceError(f"{self.path}: prefix_blocks: a list in CSV. expected Parquet or JSON lines")
@@ -131,22 +146,29 @@ class TableReader:
         if form == "jsonl":
             others = dict.fromkeys(texts, pl.String()) | dict.fromkeys(lists, pl.List(pl.Int64()))
             return read_jsonl(self.path, numbers=numbers, others=others)
-        return as_numbers(read_parquet(self.path, [*numbers, *texts, *lists]), numbers, self.path)
+        return read_parquet(self.path, [*numbers, *texts, *lists])
 
     def _seconds(self, frame: pl.DataFrame, column: str) -> pl.Series:
         if self.time_unit == "datetime":
             return seconds_since_first(frame, column, self.path)
-        check_numbers(frame, column, self.path)
-        times = frame[column]
+        numbers = check_numbers(frame, column, self.path)
+        times = frame[column] if frame[column].dtype in (pl.Int64, pl.UInt64) else numbers
         if self.start_at_zero:
             times = times - times.min()
         return seconds(times, _TICKS_PER_S[self.time_unit])
 
 
+def _as_text(name: str) -> str:
+    """Return the name of a column's text while a table is read, since it may serve as a number too."""
+    return f"{name} as text"
+
+
 def _form(path: TracePath) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    forms = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-    for suffix, form in forms.items():
-        if name.endswith(suffix):
+    texts = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+    forms = texts | {f"{ending}.gz": form for ending, form in texts.items()} | {".parquet": "parquet"}
+    for ending, form in forms.items():
+        if path.name.lower().endswith(ending):
             return form
-    raise TraceError(f"{path}: unknown kind of file. expected a name that ends in {', '.join(forms)}")
+    raise TraceError(
+        f"{path}: unknown kind of file (got {path.name!r}). expected a name that ends in {', '.join(forms)}"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from servesim.errors import TraceError
-from servesim.workload.checks import first_wrong
+from servesim.workload.checks import ROW, first_wrong
 
 _FORM = re.compile(r"^\d{4}-\d\d-\d\d(?P<separator>[ T])\d\d:\d\d:\d\d(\.\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?$")
 
@@ -55,11 +55,12 @@ def _parsed(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:
     form = _FORM.match(first) if first is not None else None
     if form is None:
         raise TraceError(
-            f"{where}: row {frame['row'][0]}: {column}: not a time (got {first!r}). expected one such as "
+            f"{where}: row {frame[ROW][0]}: {column}: not a time (got {first!r}). expected one such as "
             "'2024-05-10 00:00:00.009930+00:00'"
         )
     pattern = f"%Y-%m-%d{form['separator']}%H:%M:%S%.f" + ("%#z" if form["zone"] else "")
-    times = text.str.to_datetime(pattern, time_unit="ns", strict=False)
+    parsed = pl.col(column).str.to_datetime(pattern, time_unit="ns", strict=False)
+    times = frame.select(parsed).to_series()  # an expression is computed on all cores
     wrong = first_wrong(frame, times.is_null())
     if wrong:
         got = "an empty cell" if text[wrong[0]] is None else repr(text[wrong[0]])

@@ -13,7 +13,7 @@ from servesim.errors import ScenarioError
 from servesim.workload.resample import bootstrap_blocks, thin
 from servesim.workload.schema import TOKENS_MAX
 from servesim.workload.spec import LengthTransform, TransformSpec, WindowSpec
-from servesim.workload.stream import RequestStream
+from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.timestamps import seconds
 
 
@@ -25,15 +25,17 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
     window, resample = spec.window, spec.resample
     period_s = window.end_s - window.start_s if window else origin.period_s
     columns = _columns(spec)
+    left: dict[str, int] = {}
 
     def once() -> Iterator[pl.DataFrame]:
+        left.clear()
         frames = origin.frames()
         if window:
-            frames = _cut(frames, window)
+            frames = counted(_cut(frames, window), left, "in the window")
         if resample and resample.block_s is not None:
             frames = bootstrap_blocks(frames, block_s=resample.block_s, period_s=period_s, seed=seed)
         if resample and resample.thin_ratio is not None:
-            frames = thin(frames, resample.thin_ratio, seed)
+            frames = counted(thin(frames, resample.thin_ratio, seed), left, "after thinning")
         return frames
 
     def whole() -> Iterator[pl.DataFrame]:
@@ -53,6 +55,7 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
         else min(requests, spec.max_requests),
         period_s=None if period_s is None else period_s * spec.repeat / spec.rate_scale,
         notes=origin.notes,
+        left=lambda: [*origin.left(), *in_words(left)],
     )
 
 

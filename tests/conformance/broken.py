@@ -318,35 +318,35 @@ class MissingColumn(_Generator):
 
 
 class Backwards(_Generator):
-    """arrival_s is out of order"""
+    """row 2: arrival_s is out of order (got 0.0 after 1.0)"""
 
     def table(self):
         return {**super().table(), "arrival_s": [1.0, 0.0]}
 
 
 class BeforeZero(_Generator):
-    """arrival_s is before time 0"""
+    """arrival_s: before time 0 (got -1.0)"""
 
     def table(self):
         return {**super().table(), "arrival_s": [-1.0, 0.0]}
 
 
 class NotATime(_Generator):
-    """arrival_s is null or not finite"""
+    """row 2: arrival_s: unusable value (got nan)"""
 
     def table(self):
         return {**super().table(), "arrival_s": [0.0, float("nan")]}
 
 
 class EmptyOutput(_Generator):
-    """output_tokens is null or below 1"""
+    """row 2: output_tokens: unusable value (got 0)"""
 
     def table(self):
         return {**super().table(), "output_tokens": [1, 0]}
 
 
 class HalfTokens(_Generator):
-    """prompt_tokens is not a whole number"""
+    """row 1: prompt_tokens: unusable value (got 1.5)"""
 
     def table(self):
         return {**super().table(), "prompt_tokens": [1.5, 2.0]}

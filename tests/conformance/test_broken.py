@@ -11,6 +11,7 @@ import servesim
 from servesim import PluginError, Scenario, TraceError
 from servesim.policies.routers import RoundRobin
 from servesim.testing import check_policy
+from servesim.workload.generated import generated
 from servesim.workload.lengths import ConstantLength
 from servesim.workload.source import load
 
@@ -154,3 +155,5 @@ def test_generators_are_checked_where_readers_are_sorted():
     frame, notes = load(Reader(), "rows")
     assert frame["arrival_s"].to_list() == [0.0, 1.0]
     assert notes["rows_sorted"] == 1
+    with pytest.raises(PluginError, match="row 2: arrival_s is out of order"):
+        list(generated(Backwards(), "workload generator 'backwards'", 0))

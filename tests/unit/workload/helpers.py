@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from servesim.workload.build import build_workload
+from servesim.workload.contract import conform
 from servesim.workload.schema import SCHEMA, Workload
-from servesim.workload.source import conform
 from servesim.workload.spec import WorkloadSpec
 from servesim.workload.stream import RequestStream
 

@@ -103,12 +103,37 @@ def test_a_generators_duration_is_the_period_of_a_repetition() -> None:
     assert collect(spec)["arrival_s"].to_list() == [0, 2, 4, 5, 7, 9]
 
 
-def test_a_workload_without_a_request_is_an_error(tmp_path: Path) -> None:
-    """A window past the end of the trace leaves nothing to simulate."""
-    path = rows(tmp_path / "t.csv", TABLE + "0,1,1\n")
-    workload = build({"source": {"reader": "table", "path": path}, "window": {"start_s": 5, "end_s": 6}})
-    with pytest.raises(ScenarioError, match="no request is left"):
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"window": {"start_s": 2, "end_s": 6}}, "3 from the trace before 6.0 s, 0 in the window"),
+        ({"resample": {"thin_ratio": 1e-9}}, "4 from the trace, 0 after thinning"),
+        (
+            {"window": {"end_s": 2}, "resample": {"thin_ratio": 1e-9}},
+            "3 from the trace before 2.0 s, 3 in the window, 0 after thinning",
+        ),
+    ],
+)
+def test_a_workload_without_a_request_is_an_error(changed: dict[str, Any], told: str, tmp_path: Path) -> None:
+    """The message counts what was left after each step."""
+    path = rows(tmp_path / "t.csv", TABLE + "0,1,1\n0,1,1\n1,1,1\n9,1,1\n")
+    workload = build({"source": {"reader": "table", "path": path}, **changed})
+    with pytest.raises(ScenarioError) as caught:
         list(workload.frames())
+    assert str(caught.value).startswith(f"workload: no request is left (got {told}). expected at least one")
+
+
+def test_a_mix_without_a_request_tells_its_sources_apart(tmp_path: Path) -> None:
+    """A trace cut away by its window, and a generator whose requests come too late for one."""
+    path = rows(tmp_path / "t.csv", TABLE + "0,1,1\n")
+    trace = {"source": {"reader": "table", "path": path}, "window": {"start_s": 5, "end_s": 6}}
+    made = {"generator": constant(requests=5), "resample": {"thin_ratio": 1e-9}}
+    with pytest.raises(ScenarioError) as caught:
+        list(build({"sources": [trace, made]}).frames())
+    told = (
+        "sources.0: 1 from the trace before 6.0 s, 0 in the window, sources.1: 5 generated, 0 after thinning"
+    )
+    assert f"(got {told})" in str(caught.value)
 
 
 def test_a_bad_trace_is_found_before_the_run(tmp_path: Path) -> None:
@@ -180,6 +205,30 @@ def test_a_third_partys_reader_is_sorted_and_cast() -> None:
     assert frame.rows() == [(1.0, 2, 4), (3.0, 1, 3)]
     assert frame.schema == {name: SCHEMA[name] for name in GOOD.columns}
     assert notes == {"rows_sorted": 1}
+
+
+def test_a_reader_that_fails_is_named() -> None:
+    """Whatever it raises, with file and line."""
+
+    class Fails(Handmade):
+        def read(self) -> pl.LazyFrame:
+            raise KeyError("colour")
+
+    with pytest.raises(
+        PluginError, match=r"trace reader 'fails': read failed \(got KeyError: 'colour', at .*:"
+    ):
+        load(Fails(GOOD), "fails")
+
+
+def test_a_reader_that_promises_order_must_keep_it() -> None:
+    """The note rows_sorted 0 lets the first requests be taken without looking at the rest."""
+    reader = Handmade(GOOD.sort("arrival_s"))
+    reader.notes["rows_sorted"] = 0
+    assert load(reader, "handmade", rows=1)[0]["arrival_s"].to_list() == [1.0]
+    assert load(reader, "handmade", end_s=3.0)[0]["arrival_s"].to_list() == [1.0]
+    reader.frame = GOOD
+    with pytest.raises(PluginError, match=r"requests are out of order \(got 1 behind"):
+        load(reader, "handmade", rows=2)
 
 
 @pytest.mark.parametrize(

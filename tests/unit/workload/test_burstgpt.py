@@ -173,3 +173,50 @@ def test_a_request_that_succeeded_without_a_prompt_is_kept(tmp_path: Path) -> No
     """It emitted tokens, so it counts, with a prompt of one token."""
     path = rows(tmp_path / "b.csv", SIX.replace("5,ChatGPT,472", "5,ChatGPT,0"))
     assert collect({"source": {"reader": "burstgpt", "path": path}})["prompt_tokens"].to_list() == [1, 30]
+
+
+def test_a_trace_of_nothing_but_failures_counts_them(tmp_path: Path) -> None:
+    """The message tells what left the rows out: failures, or the log type that was not asked for."""
+    path = rows(
+        tmp_path / "b.csv",
+        "".join(line for line in SIX.splitlines(keepends=True) if ",0," in line or line[0] == "T"),
+    )
+    with pytest.raises(TraceError, match=r"b\.csv: no requests left \(got rows_read 2, failures 2\)"):
+        build({"source": {"reader": "burstgpt", "path": path}})
+    path = rows(tmp_path / "b.csv", SIX.replace("API log", "Conversation log"))
+    with pytest.raises(TraceError, match=r"no requests left \(got rows_read 4, other_log_types 4\)"):
+        build({"source": {"reader": "burstgpt", "path": path, "log_type": "api"}})
+
+
+@pytest.mark.parametrize("failures", ["drop", "keep", "retry"])
+@pytest.mark.parametrize("log_type", ["all", "conversation", "api"])
+@pytest.mark.parametrize("order", ["sorted", "reversed"])
+def test_what_is_not_needed_is_not_read_and_changes_nothing(
+    failures: str, log_type: str, order: str, root: Path, tmp_path: Path
+) -> None:
+    """The first requests, or those of a window, are the whole trace's; the counts are of the whole file."""
+    header, *lines = (root / "traces" / "burstgpt_3_sample.csv").read_text().splitlines()
+    lines = lines if order == "sorted" else lines[::-1]
+    path = rows(tmp_path / "b.csv", "\n".join([header, *lines]))
+    source = {"reader": "burstgpt", "path": path, "failures": failures, "log_type": log_type}
+    whole = build({"source": source})
+    requests = pl.concat(list(whole.frames()))
+    for cut, expected in (
+        ({"max_requests": 7}, requests.head(7)),
+        ({"window": {"end_s": 300.0}}, requests.filter(pl.col("arrival_s") < 300)),
+        ({"window": {"end_s": 300.0}, "max_requests": 7}, requests.head(7)),
+        ({"repeat": 2, "max_requests": requests.height + 3}, None),
+    ):
+        workload = build({"source": source} | cut)
+        first = pl.concat(list(workload.frames()))
+        if expected is not None:
+            assert first.equals(expected)
+        assert first.height == workload.notes["requests"]
+        assert {**workload.notes, "requests": 0} == {**whole.notes, "requests": 0}
+
+
+def test_numbers_that_are_quoted_or_spaced_are_numbers(tmp_path: Path) -> None:
+    """Then the file is read as text first, with the same requests."""
+    plain = collect({"source": {"reader": "burstgpt", "path": rows(tmp_path / "b.csv", SIX)}})
+    text = SIX.replace("472,18", ' 472 ,"18"')
+    assert collect({"source": {"reader": "burstgpt", "path": rows(tmp_path / "b.csv", text)}}).equals(plain)

@@ -23,6 +23,7 @@ NAMES = [
     "burstgpt_1_sample.csv",
     "burstgpt_3_sample.csv",
     "mooncake_sample.jsonl",
+    "table_sample.csv",
 ]
 
 
@@ -57,7 +58,7 @@ def test_the_datasheet_belongs_to_the_file(name: str, root: Path) -> None:
     path = root / "traces" / name
     assert described.file == name
     assert described.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    workload = build({"source": {"reader": described.reader, "path": path}})
+    workload = build({"source": {"reader": described.reader, "path": path, **described.parameters}})
     assert workload.notes["rows_read"] == described.rows
     assert described.licence == "Apache-2.0"
 
@@ -89,3 +90,26 @@ def test_the_failures_of_the_burstgpt_samples_are_as_rare_as_published(root: Pat
         failures = workload.notes["failures"]
         assert isinstance(failures, int)
         assert abs(failures - 1000 * ratio) < 5 * (1000 * ratio * (1 - ratio)) ** 0.5
+
+
+def test_the_page_of_traces_reads_the_table_sample(root: Path) -> None:
+    """Its example runs as it stands from the repository's root, and does what the datasheet says."""
+    page = (root / "docs" / "reference" / "traces.md").read_text(encoding="utf-8")
+    section = page[page.index("## `table`") :]
+    example = YAML(typ="safe").load(section.split("```yaml\n")[1].split("```")[0])
+    described = sheet(root, "table_sample.csv")
+    shown = dict(example["source"])
+    assert shown.pop("path") == "traces/table_sample.csv"
+    assert shown == {"reader": "table", **described.parameters}
+    path = root / "traces" / "table_sample.csv"
+    workload = build({"source": {**shown, "path": path}})
+    requests = pl.concat(list(workload.frames()))
+    assert requests["tenant"].equals(requests["slo_class"].alias("tenant"))
+    assert set(requests.select("tenant", "priority").unique().rows()) == {
+        ("search", 0),
+        ("support", 1),
+        ("batch", 2),
+    }
+    arrivals = [int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]]
+    behind = [row for row, arrival in enumerate(arrivals) if arrival < max(arrivals[: row + 1])]
+    assert workload.notes["rows_sorted"] == len(behind) > 100

@@ -148,3 +148,108 @@ def test_too_many_tokens_are_told_the_limit(tmp_path: Path) -> None:
     assert str(caught.value).endswith(
         "row 2: input: unusable value (got 3000000000). expected at most 2147483647 tokens"
     )
+
+
+TABLE = pl.DataFrame({"arrival_s": [0, 1], "prompt_tokens": [3, 4], "output_tokens": [5, 6]})
+
+
+def read(
+    tmp_path: Path, suffix: str = ".parquet", columns: dict[str, str] | None = None, **changed: Any
+) -> Any:
+    """Return the requests of `TABLE` with columns changed, through a file."""
+    path = written(tmp_path / f"t{suffix}", TABLE.with_columns(**changed))
+    return collect({"source": {"reader": "table", "path": path, "columns": columns}})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pl.Int8, pl.UInt8, pl.Int16, pl.UInt16, pl.Int32, pl.UInt64, pl.Int128, pl.Float32, pl.Decimal(10, 2)],
+)
+def test_numbers_of_every_type_are_read(kind: Any, tmp_path: Path) -> None:
+    """However wide or narrow: the limit of tokens need not fit into the type."""
+    names = ("arrival_s", "prompt_tokens", "output_tokens")
+    requests = read(tmp_path, **{name: pl.col(name).cast(pl.Int64).cast(kind) for name in names})
+    assert requests.select(names).rows() == [(0.0, 3, 5), (1.0, 4, 6)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+@pytest.mark.parametrize(
+    ("priorities", "message"),
+    [
+        (
+            [2**40, 1],
+            "row 1: priority: unusable value .got 1099511627776.. expected a whole number from -2147",
+        ),
+        ([1, -(2**31) - 1], "row 2: priority: unusable value .got -2147483649"),
+        ([1.0, 2.5], "row 2: priority: unusable value .got 2.5"),
+        (["high", "low"], "row 1: priority: not a number .got 'high'"),
+    ],
+)
+def test_wrong_priorities_are_refused(
+    priorities: list[Any], message: str, suffix: str, tmp_path: Path
+) -> None:
+    """Out of 32 bits, with a fraction, or words: none is cut to what fits."""
+    with pytest.raises(TraceError, match=message):
+        read(tmp_path, suffix, priority=pl.Series(priorities))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_no_priority_is_0(suffix: str, tmp_path: Path) -> None:
+    """An empty cell, and a column of nothing else."""
+    assert read(tmp_path, suffix, priority=pl.Series([None, 7]))["priority"].to_list() == [0, 7]
+    if suffix == ".parquet":
+        assert read(tmp_path, suffix, priority=pl.Series([None, None]))["priority"].to_list() == [0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_column_may_serve_as_several(suffix: str, tmp_path: Path) -> None:
+    """As both lengths, as two tags, as a number and the text that stands in the file."""
+    columns = {
+        "prompt_tokens": "n",
+        "output_tokens": "n",
+        "tenant": "tier",
+        "slo_class": "tier",
+        "priority": "tier",
+        "session": "arrival_s",
+    }
+    path = written(
+        tmp_path / f"t{suffix}", TABLE.select("arrival_s", n="prompt_tokens", tier=pl.Series([2, 1]))
+    )
+    requests = collect({"source": {"reader": "table", "path": path, "columns": columns}})
+    names = ("arrival_s", "session", "prompt_tokens", "output_tokens", "tenant", "slo_class", "priority")
+    assert requests.select(names).rows() == [(0.0, "0", 3, 3, "2", "2", 2), (1.0, "1", 4, 4, "1", "1", 1)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_column_named_row_is_like_any_other(suffix: str, tmp_path: Path) -> None:
+    """It is ignored, or taken for a tag."""
+    named = {"row": pl.Series(["a", "b"])}
+    assert read(tmp_path, suffix, **named).height == 2
+    assert read(tmp_path, suffix, {"session": "row"}, **named)["session"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"session": pl.Series([[1], [2]])}, r"session: not text \(got type List"),
+        ({"tenant": pl.Series([b"\xff", b"a"])}, r"tenant: not text \(got type Binary"),
+        ({"prefix_blocks": pl.Series([[1.5], [2.0]])}, r"prefix_blocks: not lists of block ids"),
+        ({"prefix_blocks": pl.Series([[2**63], [1]], dtype=pl.List(pl.UInt64))}, "whole numbers below 2"),
+        ({"prefix_blocks": pl.Series([1, 2])}, r"prefix_blocks: not lists of block ids \(got type Int64"),
+        (
+            {"prefix_blocks": pl.Series([[1], [2, None]])},
+            r"row 2: prefix_blocks: unusable value \(got \[2, N",
+        ),
+    ],
+)
+def test_tags_of_another_type_are_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """Lists are no names, fractions no ids."""
+    with pytest.raises(TraceError, match=message):
+        read(tmp_path, **changed)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    """Nothing tells which one is meant."""
+    path = rows(tmp_path / "t.csv", "arrival_s,prompt_tokens,output_tokens,prompt_tokens\n0,1,1,2\n")
+    with pytest.raises(TraceError, match="column 'prompt_tokens' more than once"):
+        TableReader(path=path).read()
