@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from servesim.generators.lengths import LognormalLength, MixtureLength, MixturePart
 from servesim.rng import stream
 from servesim.workload.datasheet import Datasheet
-from servesim.workload.lengths import LognormalLength, MixtureLength, MixturePart
 
 SEED = 20261123
 TRACES = Path(__file__).resolve().parents[1] / "traces"

@@ -28,7 +28,11 @@ IMPORTS = {
     "latency": {"catalog", "errors", "registry"},
     "policies": {"errors", "registry", "rng"},
     "workload": {"errors", "registry", "rng"},
-    "scenario": {"catalog", "errors", "latency", "policies", "registry", "rng", "workload"},
+    "readers": {"errors", "rng", "workload"},
+    "generators": {"errors", "registry", "rng", "workload"},
+    "scenario": {
+        *("catalog", "errors", "generators", "latency", "policies", "registry", "rng", "workload"),
+    },
     "cluster": {"catalog", "errors", "latency", "policies", "registry", "rng", "scenario", "workload"},
     "results": {"cluster", "errors", "scenario", "workload"},
     "simulation": {

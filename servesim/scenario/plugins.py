@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from servesim.errors import PluginError
+from servesim.generators.lengths import LengthDistribution
 from servesim.registry import Registry
 from servesim.scenario.components import plain
 from servesim.scenario.problems import models_in
 from servesim.scenario.slots import REGISTRIES, nested_registry
-from servesim.workload.lengths import LengthDistribution
 
 _WORDS = {int: "int", float: "float", str: "str", bool: "bool", NoneType: "null", Any: "any", Path: "path"}
 _LENGTHS = models_in(LengthDistribution)

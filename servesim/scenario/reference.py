@@ -9,13 +9,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from servesim.generators.lengths import LengthDistribution
 from servesim.registry import Registry
 from servesim.scenario.components import plain
 from servesim.scenario.plugins import ParameterInfo, plugin_info, type_text
 from servesim.scenario.problems import NOT_YET, models_in
 from servesim.scenario.schema import Scenario
 from servesim.scenario.slots import REGISTRIES, slot_of
-from servesim.workload.lengths import LengthDistribution
 
 _INTRODUCTION = """# Scenario reference
 

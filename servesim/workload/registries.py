@@ -8,10 +8,10 @@ READERS = Registry(
     kind="trace reader",
     group="servesim.trace_readers",
     builtin={
-        "azure": "servesim.workload.azure:AzureReader",
-        "burstgpt": "servesim.workload.burstgpt:BurstGptReader",
-        "mooncake": "servesim.workload.mooncake:MooncakeReader",
-        "table": "servesim.workload.table:TableReader",
+        "azure": "servesim.readers.azure:AzureReader",
+        "burstgpt": "servesim.readers.burstgpt:BurstGptReader",
+        "mooncake": "servesim.readers.mooncake:MooncakeReader",
+        "table": "servesim.readers.table:TableReader",
     },
 )
 """Classes that follow `servesim.workload.api.Reader`."""
@@ -20,11 +20,11 @@ GENERATORS = Registry(
     kind="workload generator",
     group="servesim.workload_generators",
     builtin={
-        "poisson": "servesim.workload.arrivals:Poisson",
-        "gamma": "servesim.workload.arrivals:Gamma",
-        "weibull": "servesim.workload.arrivals:Weibull",
-        "constant": "servesim.workload.arrivals:Constant",
-        "mmpp": "servesim.workload.mmpp:Mmpp",
+        "poisson": "servesim.generators.arrivals:Poisson",
+        "gamma": "servesim.generators.arrivals:Gamma",
+        "weibull": "servesim.generators.arrivals:Weibull",
+        "constant": "servesim.generators.arrivals:Constant",
+        "mmpp": "servesim.generators.mmpp:Mmpp",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""

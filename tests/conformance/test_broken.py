@@ -9,10 +9,10 @@ import pytest
 
 import servesim
 from servesim import PluginError, Scenario, TraceError
+from servesim.generators.lengths import ConstantLength
 from servesim.policies.routers import RoundRobin
 from servesim.testing import check_policy
 from servesim.workload.generated import generated
-from servesim.workload.lengths import ConstantLength
 from servesim.workload.source import load
 
 from .broken import BROKEN, PARAMETERS, Backwards, Negative, NotAnInteger, NoTime, OutOfRange

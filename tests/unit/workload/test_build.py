@@ -8,13 +8,12 @@ from typing import Any
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from workloads import build, collect, rows
 
 from servesim.errors import PluginError, ScenarioError, TraceError
 from servesim.workload.registries import GENERATORS, READERS
 from servesim.workload.schema import CHUNK_ROWS, SCHEMA
 from servesim.workload.source import load
-
-from .helpers import build, collect, rows
 
 ONE = {"distribution": "constant", "value": 1}
 LENGTHS = {"prompt_tokens": ONE, "output_tokens": ONE}

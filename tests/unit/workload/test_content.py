@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from workloads import build
 
 from servesim.errors import TraceError
 from servesim.workload.content import first_line
-
-from .helpers import build
 
 SAMPLES = {
     "azure": "azure_conv_sample.csv",

@@ -6,11 +6,10 @@ import gzip
 from pathlib import Path
 
 import pytest
+from workloads import rows
 
 from servesim.errors import TraceError
 from servesim.workload.files import csv_header, read_csv, read_jsonl, read_parquet
-
-from .helpers import rows
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from workloads import build
 
 from servesim.errors import PluginError
 from servesim.workload.generated import generated
 from servesim.workload.registries import GENERATORS
 from servesim.workload.schema import SCHEMA
-
-from .helpers import build
 
 GOOD = {"arrival_s": [0.0, 1.0], "prompt_tokens": [1, 2], "output_tokens": [3, 4]}
 LATER = {"arrival_s": [1.0, 2.0], "prompt_tokens": [1, 2], "output_tokens": [3, 4]}

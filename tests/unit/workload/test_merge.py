@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workloads import build, collect, frame, stream_of
 
 from servesim.workload.merge import merge
 from servesim.workload.stream import RequestStream
-
-from .helpers import build, collect, frame, stream_of
 
 # Few distinct times, so that ties within and between streams, and across frames, are the rule.
 streams = st.lists(st.lists(st.lists(st.integers(0, 6), max_size=4), max_size=4), min_size=1, max_size=4)

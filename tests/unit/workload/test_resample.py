@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from workloads import frame
 
 from servesim.workload.resample import bootstrap_blocks
 from servesim.workload.spec import WorkloadSpec
-
-from .helpers import frame
 
 times = st.lists(st.floats(0, 1e4), min_size=1, max_size=60).map(sorted)
 

@@ -9,12 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workloads import frame, stream_of
 
 from servesim.errors import ScenarioError
 from servesim.workload.spec import TransformSpec
 from servesim.workload.transforms import rebatch, transform
-
-from .helpers import frame, stream_of
 
 times = st.lists(st.floats(0, 1e6), min_size=1, max_size=40).map(sorted)
 

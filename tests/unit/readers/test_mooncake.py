@@ -7,11 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from workloads import build, collect, rows
 
 from servesim.errors import TraceError
-from servesim.workload.mooncake import MooncakeReader
-
-from .helpers import build, collect, rows
+from servesim.readers.mooncake import MooncakeReader
 
 
 def line(time_ms: float | str, prompt: int = 600, output: int = 5, blocks: str = "[0, 7]") -> str:

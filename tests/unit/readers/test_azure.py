@@ -7,12 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from workloads import build, collect, rows
 
 from servesim.errors import TraceError
-from servesim.workload.azure import AzureReader
+from servesim.readers.azure import AzureReader
 from servesim.workload.schema import SCHEMA
-
-from .helpers import build, collect, rows
 
 
 def test_conv_2023_is_read_whole_with_its_published_statistics(shared: Callable[[str], Path]) -> None:

@@ -1,6 +1,6 @@
 """Generated requests: independent gaps between arrivals, independent lengths.
 
-Every distribution of gaps has the mean 1/rate exactly. Bursts that last are in `servesim.workload.mmpp`.
+Every distribution of gaps has the mean 1/rate exactly. Bursts that last are in `servesim.generators.mmpp`.
 Numbers are drawn in blocks of `CHUNK_ROWS` from streams of their own for arrivals, prompt and output lengths,
 always whole blocks, so that a longer run begins with the requests of a shorter one.
 """
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from servesim.errors import ScenarioError
+from servesim.generators.lengths import LengthDistribution
 from servesim.rng import stream
-from servesim.workload.lengths import LengthDistribution
 from servesim.workload.schema import CHUNK_ROWS
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]

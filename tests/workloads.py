@@ -1,4 +1,4 @@
-"""What the tests of this folder share: collecting a workload, and streams from literal numbers."""
+"""What tests of workloads share: collecting a workload, and streams from literal numbers."""
 
 from __future__ import annotations
 

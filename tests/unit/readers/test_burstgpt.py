@@ -10,11 +10,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from workloads import build, collect, rows
 
 from servesim.errors import TraceError
-from servesim.workload.burstgpt import BurstGptReader
-
-from .helpers import build, collect, rows
+from servesim.readers.burstgpt import BurstGptReader
 
 SIX = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
 5,ChatGPT,472,18,490,Conversation log
@@ -150,7 +149,7 @@ def test_negative_tokens_are_refused(tmp_path: Path) -> None:
 def test_retries_do_not_depend_on_the_hash_seed(root: Path) -> None:
     """The same requests come out of processes whose strings hash differently."""
     code = (
-        "from servesim.workload.burstgpt import BurstGptReader; from pathlib import Path; "
+        "from servesim.readers.burstgpt import BurstGptReader; from pathlib import Path; "
         "r = BurstGptReader(path=Path('traces/burstgpt_3_sample.csv'), failures='retry').read().collect(); "
         "print(r.hash_rows().sum())"
     )

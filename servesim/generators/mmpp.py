@@ -8,7 +8,7 @@ Fischer and Meier-Hellstern, "The Markov-modulated Poisson process (MMPP) cookbo
 1993.
 """
 
-# Annotations are no strings here, for the reason given in servesim.workload.arrivals.
+# Annotations are no strings here, for the reason given in servesim.generators.arrivals.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from servesim.errors import ScenarioError
-from servesim.workload.arrivals import GeneratedRequests
+from servesim.generators.arrivals import GeneratedRequests
 from servesim.workload.schema import CHUNK_ROWS
 
 _VISITS = 8192

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from workloads import rows
 
 from servesim.errors import TraceError
-from servesim.workload.lengths import LengthDistribution
-
-from .helpers import rows
+from servesim.generators.lengths import LengthDistribution
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(LengthDistribution)
 N = 200_000

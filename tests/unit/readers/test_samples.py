@@ -11,10 +11,9 @@ from types import ModuleType
 import polars as pl
 import pytest
 from ruamel.yaml import YAML
+from workloads import build
 
 from servesim.workload.datasheet import Datasheet
-
-from .helpers import build
 
 NAMES = [
     "azure_2024_sample.csv",

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from workloads import arrivals, build, collect
 
 from servesim.errors import ScenarioError
-from servesim.workload.arrivals import weibull_shape
+from servesim.generators.arrivals import weibull_shape
 from servesim.workload.registries import GENERATORS
 from servesim.workload.schema import CHUNK_ROWS
-
-from .helpers import arrivals, build, collect
 
 LENGTHS: dict[str, Any] = {
     "prompt_tokens": {"distribution": "lognormal", "mean": 512, "sigma": 0.8},

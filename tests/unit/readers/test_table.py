@@ -9,11 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from workloads import collect, rows
 
 from servesim.errors import TraceError
-from servesim.workload.table import TableReader
-
-from .helpers import collect, rows
+from servesim.readers.table import TableReader
 
 COLUMNS = {"arrival_s": "ts", "prompt_tokens": "input", "output_tokens": "output"}
 
