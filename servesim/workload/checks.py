@@ -58,6 +58,32 @@ def check_tokens(frame: pl.DataFrame, column: str, where: str | Path, *, least: 
     _raise_first(frame, column, values > TOKENS_MAX, where, f"at most {TOKENS_MAX} tokens")
 
 
+def check_some_tokens(
+    frame: pl.DataFrame, column: str, where: str | Path, *, least: int, of: str | None
+) -> None:
+    """Raise unless *column* holds whole numbers from *least* on or nothing, none above the column *of* beside it."""
+    given = frame.filter(pl.col(column).is_not_null())
+    if given.is_empty():
+        return
+    check_tokens(given, column, where, least=least)
+    if of is not None:
+        values = given[column].cast(pl.Float64)
+        _raise_first(given, column, values > given[of].cast(pl.Float64), where, f"at most {of}")
+
+
+def check_follow_ups(frame: pl.DataFrame, where: str | Path) -> None:
+    """Raise unless every ``think_s`` is a time >= 0 or nothing, and has a session."""
+    given = frame.filter(pl.col("think_s").is_not_null())
+    if given.is_empty():
+        return
+    values = check_numbers(given, "think_s", where)
+    _raise_first(given, "think_s", values < 0, where, "a time >= 0")
+    if "session" not in given.columns or given["session"].null_count():
+        raise TraceError(
+            f"{where}: think_s: a follow-up without a session (got none). expected the session that it goes on with"
+        )
+
+
 def check_priorities(frame: pl.DataFrame, column: str, where: str | Path) -> None:
     """Raise unless *column* holds whole numbers of 32 bits, or nothing."""
     given = frame.filter(pl.col(column).is_not_null())

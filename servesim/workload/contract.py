@@ -9,10 +9,25 @@ from __future__ import annotations
 import polars as pl
 
 from servesim.errors import PluginError, TraceError
-from servesim.workload.checks import ROW, check_numbers, check_priorities, check_tokens, first_wrong
+from servesim.workload.checks import (
+    ROW,
+    check_follow_ups,
+    check_numbers,
+    check_priorities,
+    check_some_tokens,
+    check_tokens,
+    first_wrong,
+)
 from servesim.workload.schema import SCHEMA
 
 _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
+_PARTS = {
+    "prefix_block_tokens": (1, None),
+    "image_tokens": (0, "prompt_tokens"),
+    "audio_tokens": (0, "prompt_tokens"),
+    "reasoning_tokens": (0, "output_tokens"),
+}
+"""Counts that may be missing: the least, and the column that they are a part of."""
 
 
 def check_columns(frame: pl.DataFrame, who: str) -> None:
@@ -40,6 +55,11 @@ def typed(frame: pl.DataFrame, where: str) -> pl.DataFrame:
         check_tokens(frame, name, where)
     if "priority" in frame.columns:
         check_priorities(frame, "priority", where)
+    for name, (least, of) in _PARTS.items():
+        if name in frame.columns:
+            check_some_tokens(frame, name, where, least=least, of=of)
+    if "think_s" in frame.columns:
+        check_follow_ups(frame, where)
     present = {name: kind for name, kind in SCHEMA.items() if name in frame.columns}
     requests = pl.DataFrame([_cast(frame, name, kind, where) for name, kind in present.items()])
     return requests.with_columns(pl.col("priority").fill_null(0)) if "priority" in present else requests

@@ -22,7 +22,22 @@ SCHEMA: dict[str, pl.DataType] = {
     "session": pl.String(),
     "slo_class": pl.String(),
     "prefix_blocks": pl.List(pl.Int64()),  # ids of the prompt's blocks; null where the source has none
+    "prefix_block_tokens": pl.Int32(),  # tokens per such block
+    "think_s": pl.Float64(),  # of a follow-up: from the end of its session's previous request to its arrival
+    "image_tokens": pl.Int32(),  # of the prompt, from an image encoder; null: none
+    "audio_tokens": pl.Int32(),  # of the prompt, from an audio encoder; null: none
+    "reasoning_tokens": pl.Int32(),  # of the output, from its first token on, that the user does not see; null: none
 }
+"""Columns of a request.
+
+A *block id* stands for the content of its block and of all before it (a chained hash, as in vLLM's prefix cache): equal
+ids mean equal prefixes. Ids are unique over the whole workload.
+
+A *follow-up* is a request with ``think_s``. It arrives that long after the previous request of its session has ended
+(emitted its last token, or was rejected), so its time of arrival is known in the simulation only. In the stream it
+stands behind its predecessor and has the ``arrival_s`` of its session's first request: the stream stays in order, and a
+session is known when it begins.
+"""
 
 TOKENS_MAX = 2**31 - 1
 """Largest length that a column of `SCHEMA` holds."""
