@@ -148,6 +148,72 @@ def mooncake() -> tuple[bytes, int]:
     return _text(lines), rows
 
 
+def claude_code() -> tuple[bytes, int]:
+    """Return a session of a coding agent and of one that it starts: prompts that grow, blocks of 64 tokens."""
+    rng = stream(SEED, "claude_code")
+
+    def agent(first: int, turns: int, prompt: int) -> list[dict[str, Any]]:
+        requests, time_s = [], 0.0
+        for turn in range(turns):
+            api_s, think_s = round(rng.gamma(4.0, 1.5), 2), round(rng.exponential(20.0), 1) if turn else 0.0
+            time_s += think_s
+            blocks = list(range(first, first + prompt // 64))
+            output = int(rng.lognormal(5.4, 0.9)) + 1
+            requests.append(
+                {"t": round(time_s, 1), "type": "n", "model": "agent-large", "in": prompt, "out": output}
+                | {"hash_ids": blocks, "api_time": api_s, "think_time": think_s, "stop": "tool_use"}
+            )
+            time_s += api_s
+            prompt += output + int(rng.lognormal(6.0, 1.0))
+        return requests
+
+    own, other = agent(1, 24, 3200), agent(100_000, 6, 1400)
+    entries = [*own[:4], {"type": "subagent", "requests": other}, *own[4:]]
+    session = {"id": "sample-1", "models": ["agent-large"], "block_size": 64, "hash_id_scope": "local"}
+    session |= {"tool_tokens": 2000, "system_tokens": 700, "requests": entries}
+    return (json.dumps(session, separators=(",", ":")) + "\n").encode(), len(own) + len(other)
+
+
+def qwen_bailian() -> tuple[bytes, int]:
+    """Return chats of which some continue another: blocks of 16 tokens, a chat's first ones are its parent's."""
+    rng, rows = stream(SEED, "qwen_bailian"), 200
+    times = gamma_arrivals(rng, rows, rate_per_s=1.5, cv=1.4)
+    chats: list[dict[str, Any]] = []
+    unused = 0
+    for number, time_s in enumerate(times.tolist()):
+        parent = chats[int(rng.integers(number))] if number and rng.random() < 0.4 else None
+        before = parent["hash_ids"] if parent else []
+        prompt = (parent["input_length"] if parent else 0) + int(rng.lognormal(5.5, 0.8)) + 1
+        fresh = -(-prompt // 16) - len(before)
+        chats.append(
+            {
+                "chat_id": number,
+                "parent_chat_id": parent["chat_id"] if parent else -1,
+                "timestamp": round(time_s, 3),
+            }
+            | {"input_length": prompt, "output_length": int(rng.lognormal(5.2, 0.7)) + 1}
+            | {"type": "text", "turn": parent["turn"] + 1 if parent else 1}
+            | {"hash_ids": [*before, *range(unused, unused + fresh)]}
+        )
+        unused += fresh
+    return _text([json.dumps(chat, separators=(",", ":")) for chat in chats]), rows
+
+
+def ragpulse() -> tuple[bytes, int]:
+    """Return questions with passages: times as text, ids of chunks by part of the prompt."""
+    rng, rows = stream(SEED, "ragpulse"), 200
+    times = np.floor(np.cumsum(rng.exponential(85.0, rows))).astype(int)
+    lines = []
+    for number, time_s in enumerate(times.tolist()):
+        passages = (rng.zipf(1.4, int(rng.integers(0, 7))) % 500).tolist()
+        parts = {"sys_prompt": [1000, 1001], "passages_ids": passages, "history": [1100 + number % 50]}
+        parts |= {"web_search": [], "user_input": [2000 + number]}
+        row = {"timestamp": str(time_s), "input_length": 700 + 400 * len(passages)}
+        row |= {"output_length": int(rng.lognormal(5.5, 0.5)) + 1, "hash_ids": parts}
+        lines.append(json.dumps(row | {"session_id": f"session-{int(rng.integers(120))}"}))
+    return _text(lines), rows
+
+
 def table() -> tuple[bytes, int]:
     """Return a gateway's log in no trace's form: epoch milliseconds, in order of completion, own names."""
     rng, rows, start_ms = stream(SEED, "table"), 500, 1_767_258_000_000
@@ -243,6 +309,27 @@ SAMPLES = {
         "the Mooncake conversation trace",
         "300 requests in 90 s, prompts of about 12,000 tokens in blocks of 512; a third continues another",
         ("times lie on a grid of 3 s, as in the real trace: see the reader's spread_s",),
+    ),
+    "claude_code_sample.json": Sample(
+        "claude_code",
+        claude_code,
+        "the coding-agent sessions of kv-cache-tester",
+        "30 requests of an agent and of one that it starts, prompts that grow from 3,200 tokens",
+        ("prompts are far shorter than the published ones", "block ids are consecutive numbers"),
+    ),
+    "qwen_bailian_sample.jsonl": Sample(
+        "qwen_bailian",
+        qwen_bailian,
+        "the Qwen-Bailian usage traces",
+        "200 chats at 1.5/s, four in ten continue another",
+        ("lengths are made up: statistics of the real traces were not at hand",),
+    ),
+    "ragpulse_sample.jsonl": Sample(
+        "ragpulse",
+        ragpulse,
+        "RAGPulse",
+        "200 questions in some 5 h with 0 to 6 passages",
+        ("times are text, as in the real trace", "lengths of chunks are not beside it"),
     ),
     "table_sample.csv": Sample(
         "table",

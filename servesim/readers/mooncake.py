@@ -76,6 +76,7 @@ class MooncakeReader:
             prompt_tokens="input_length",
             output_tokens="output_length",
             prefix_blocks=pl.col("hash_ids") if blocks else pl.lit(None, dtype=pl.List(pl.Int64)),
+            prefix_block_tokens=pl.lit(_BLOCK_TOKENS if blocks else None, dtype=pl.Int32),
         )
 
 

@@ -10,7 +10,10 @@ READERS = Registry(
     builtin={
         "azure": "servesim.readers.azure:AzureReader",
         "burstgpt": "servesim.readers.burstgpt:BurstGptReader",
+        "claude_code": "servesim.readers.claude_code:ClaudeCodeReader",
         "mooncake": "servesim.readers.mooncake:MooncakeReader",
+        "qwen_bailian": "servesim.readers.qwen_bailian:QwenBailianReader",
+        "ragpulse": "servesim.readers.ragpulse:RagPulseReader",
         "table": "servesim.readers.table:TableReader",
     },
 )

@@ -55,7 +55,10 @@ PARAMETERS = {
 SAMPLES = {
     "azure": ["azure_conv_sample.csv", "azure_2024_sample.csv", "azure_lmm_2025_sample.csv"],
     "burstgpt": ["burstgpt_1_sample.csv", "burstgpt_3_sample.csv"],
+    "claude_code": ["claude_code_sample.json"],
     "mooncake": ["mooncake_sample.jsonl"],
+    "qwen_bailian": ["qwen_bailian_sample.jsonl"],
+    "ragpulse": ["ragpulse_sample.jsonl"],
 }
 """Bundled traces in the format of each reader; the table reader reads a file made by its test."""
 

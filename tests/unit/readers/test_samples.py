@@ -21,7 +21,10 @@ NAMES = [
     "azure_lmm_2025_sample.csv",
     "burstgpt_1_sample.csv",
     "burstgpt_3_sample.csv",
+    "claude_code_sample.json",
     "mooncake_sample.jsonl",
+    "qwen_bailian_sample.jsonl",
+    "ragpulse_sample.jsonl",
     "table_sample.csv",
 ]
 

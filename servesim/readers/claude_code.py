@@ -1,0 +1,236 @@
+"""Reader of coding-agent sessions as kv-cache-tester publishes them: long prompts that grow, nearly all of them reused.
+
+Native form: a JSON file per session, ``{id, models, block_size, tool_tokens, system_tokens, requests: [...]}``. A
+request has ``t`` (s from the session's start), ``model``, ``in``, ``out``, ``hash_ids`` (floor(in / block_size) ids,
+known within the session only), ``api_time`` and ``think_time``; an entry of type ``subagent`` nests the requests of an
+agent that runs beside. The format: https://github.com/callanjfox/kv-cache-tester.
+
+Packed form: a Parquet file with a row per request, in which ``lcp_prev`` tells how many blocks are those of the agent's
+previous request, and ``new_runs`` the others as pairs of a first id and a count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from servesim.errors import TraceError
+from servesim.rng import stream
+from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.content import check_is_data
+from servesim.workload.files import read_parquet
+from servesim.workload.paths import TracePath
+from servesim.workload.sessions import END, follow_ups
+
+_BLOCK_TOKENS = 64
+_FIELDS = {"t": "t", "model": "model", "in": "in_tokens", "out": "out_tokens", "api_time": "api_time_s"}
+_PACKED = [
+    "conv",
+    "agent",
+    "idx",
+    "t",
+    "model",
+    "in_tokens",
+    "out_tokens",
+    "api_time_s",
+    "n_blocks",
+    "lcp_prev",
+    "new_runs",
+]
+_SESSION_IDS = 1 << 32
+"""Ids that a session may have: they are numbered through all sessions in blocks of so many."""
+
+
+class ClaudeCodeReader:
+    """Coding-agent sessions, native JSON or packed Parquet.
+
+    Each agent of a session is a session of the workload, ``<session>/<agent>``: agents run beside each other. The
+    trace does not tell when sessions began, so they arrive at random: independently, at a given rate.
+
+    Parameters
+    ----------
+    path
+        The folder of the JSON files, one such file, or the Parquet file.
+    sessions_per_s
+        Rate at which sessions begin: a Poisson process.
+    closed_loop
+        Whether a request waits for the agent's previous one to end, plus the time that its tools and its user took
+        then. False: requests arrive as recorded, counted from the begin of the session.
+    prefix_blocks
+        Whether requests get the ids of their prompt's blocks of 64 tokens. The published sessions have 94 million.
+    duplicates
+        Whether sessions that are in the trace again (same number of requests, prompt tokens and duration) are kept.
+    zero_output
+        What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
+    seed
+        What the begins of sessions are drawn from. They are part of the trace: equal for every seed of the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: TracePath,
+        sessions_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0 / 60.0,
+        closed_loop: bool = True,
+        prefix_blocks: bool = False,
+        duplicates: bool = False,
+        zero_output: ZeroOutput = "keep_as_one",
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        self.path = path
+        self.sessions_per_s = sessions_per_s
+        self.closed_loop = closed_loop
+        self.prefix_blocks = prefix_blocks
+        self.duplicates = duplicates
+        self.zero_output = zero_output
+        self.seed = seed
+        self.notes: dict[str, int | float | str] = {}
+
+    def read(self) -> pl.LazyFrame:
+        """Return arrivals from 0, lengths, model, sessions and, where asked for, prefix blocks.
+
+        Raises
+        ------
+        TraceError
+            If a file cannot be taken as it is.
+        """
+        frame = self._packed() if self.path.suffix.lower() == ".parquet" else self._native()
+        check_numbers(frame, "t", self.path)
+        check_numbers(frame.filter(pl.col("api_time_s").is_not_null()), "api_time_s", self.path)
+        check_tokens(frame, "in_tokens", self.path)
+        self.notes = {"rows_read": frame.height, "sessions": frame["conv"].n_unique()}
+        if not self.duplicates:
+            frame = self._without_duplicates(frame)
+        if self.prefix_blocks:
+            frame = frame.with_columns(_global_blocks(frame))
+        frame, self.notes["zero_output"] = settle_zero_output(
+            frame, "out_tokens", self.path, self.zero_output
+        )
+        requests = self._arriving(frame)
+        if self.prefix_blocks:
+            size = pl.lit(_BLOCK_TOKENS, dtype=pl.Int32)
+            requests = requests.with_columns(frame["prefix_blocks"], prefix_block_tokens=size)
+        return (follow_ups(requests) if self.closed_loop else requests.drop(END)).lazy()
+
+    def _arriving(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return the requests in time, with their agent as session and the time at which each ended."""
+        sessions = frame["conv"].unique(maintain_order=True)
+        gaps_s = (
+            stream(self.seed, "claude_code", "sessions").standard_exponential(len(sessions))
+            / self.sessions_per_s
+        )
+        starts_s = np.cumsum(gaps_s) - gaps_s[0]
+        starts = pl.DataFrame({"conv": sessions, "start_s": starts_s})
+        known = frame.join(starts, on="conv", how="left", maintain_order="left")
+        arrival_s = pl.col("start_s") + pl.col("t")
+        return known.select(
+            arrival_s=arrival_s,
+            prompt_tokens="in_tokens",
+            output_tokens="out_tokens",
+            model=pl.col("model").cast(pl.String),
+            session=pl.format("{}/{}", pl.col("conv"), pl.col("agent")),
+            **{END: arrival_s + pl.col("api_time_s")},
+        )
+
+    def _without_duplicates(self, frame: pl.DataFrame) -> pl.DataFrame:
+        marks = frame.group_by("conv", maintain_order=True).agg(
+            pl.len(), pl.col("in_tokens").sum(), pl.col("t").max()
+        )
+        kept = marks.unique(["len", "in_tokens", "t"], keep="first", maintain_order=True)
+        self.notes["sessions_duplicated"] = marks.height - kept.height
+        return frame.filter(pl.col("conv").is_in(kept["conv"].implode()))
+
+    def _packed(self) -> pl.DataFrame:
+        frame = read_parquet(self.path, _PACKED)
+        return frame.with_columns(pl.col("agent").cast(pl.String), pl.col("api_time_s").cast(pl.Float64))
+
+    def _native(self) -> pl.DataFrame:
+        files = sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]
+        if not files:
+            raise TraceError(f"{self.path}: no JSON file in it. expected one for each session")
+        rows = [row for file in files for row in _session(file)]
+        if not rows:
+            raise TraceError(f"{self.path}: no requests (got 0). expected at least one")
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _session(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the requests of a native file in the packed form, agent by agent."""
+    check_is_data(file)
+    try:
+        document = json.loads(file.read_bytes())
+        agents = list(_agents(document["requests"], "0"))
+        name = str(document.get("id", file.stem))
+        for agent, requests in agents:
+            before: list[int] = []
+            for number, request in enumerate(requests):
+                ids = [int(block) for block in request["hash_ids"]]
+                shared = _common(before, ids)
+                before = ids
+                yield {
+                    "conv": name,
+                    "agent": agent,
+                    "idx": number,
+                    **{packed: request[native] for native, packed in _FIELDS.items()},
+                    "n_blocks": len(ids),
+                    "lcp_prev": shared,
+                    "new_runs": _runs(ids[shared:]),
+                }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise TraceError(f"{file}: not a session ({what}). expected the form of kv-cache-tester") from error
+
+
+def _agents(entries: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield each agent's own requests; those of an entry of type ``subagent`` are another agent's."""
+    own: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for entry in entries:
+        (others if entry.get("type") == "subagent" else own).append(entry)
+    if own:
+        yield name, own
+    for number, entry in enumerate(others, start=1):
+        yield from _agents(entry["requests"], f"{name}.{number}")
+
+
+def _common(before: list[int], ids: list[int]) -> int:
+    """Return how many blocks *ids* begins with that *before* begins with, too."""
+    for count, (one, other) in enumerate(zip(before, ids, strict=False)):
+        if one != other:
+            return count
+    return min(len(before), len(ids))
+
+
+def _runs(ids: list[int]) -> list[int]:
+    """Return *ids* as pairs of a first id and a count of consecutive ones."""
+    runs: list[int] = []
+    for number in ids:
+        if runs and number == runs[-2] + runs[-1]:
+            runs[-1] += 1
+        else:
+            runs += [number, 1]
+    return runs
+
+
+def _global_blocks(frame: pl.DataFrame) -> pl.Series:
+    """Return every request's block ids, those of a session numbered behind the sessions before it."""
+    numbers = {session: number for number, session in enumerate(frame["conv"].unique(maintain_order=True))}
+    blocks: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    latest: dict[tuple[Any, str], np.ndarray[Any, np.dtype[np.int64]]] = {}  # of each agent
+    nothing = np.empty(0, dtype=np.int64)
+    for session, agent, shared, runs in frame.select("conv", "agent", "lcp_prev", "new_runs").iter_rows():
+        first = numbers[session] * _SESSION_IDS
+        new = [
+            np.arange(first + start, first + start + count)
+            for start, count in zip(runs[::2], runs[1::2], strict=True)
+        ]
+        before = latest.get((session, agent), nothing)
+        latest[session, agent] = own = np.concatenate([before[:shared], *new])
+        blocks.append(own)
+    return pl.Series("prefix_blocks", blocks, dtype=pl.List(pl.Int64))
