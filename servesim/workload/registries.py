@@ -12,6 +12,7 @@ READERS = Registry(
         "burstgpt": "servesim.readers.burstgpt:BurstGptReader",
         "mooncake": "servesim.readers.mooncake:MooncakeReader",
         "table": "servesim.readers.table:TableReader",
+        "servesim": "servesim.readers.parquet:ParquetReader",
     },
 )
 """Classes that follow `servesim.workload.api.Reader`."""
