@@ -62,9 +62,7 @@ class TableReader:
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
 
-    signature = Signature(
-        forms=("csv", "jsonl", "parquet"), needs=_REQUIRED, reading={"zero_output": "drop"}
-    )
+    signature = Signature(forms=("csv", "jsonl", "parquet"), needs=_REQUIRED, reading={"zero_output": "drop"})
 
     def __init__(
         self,

@@ -176,9 +176,10 @@ def write_text(frames: Iterable[pl.DataFrame], path: Path, form: Form, facts: di
         if form.header is not None:
             file.write(",".join(form.header).encode())
         for frame in frames:
-            quote = "never" if form.header is None else "necessary"
             text = form.rows(frame, whole).write_csv(
-                include_header=False, line_terminator=end, quote_style=quote
+                include_header=False,
+                line_terminator=end,
+                quote_style="never" if form.header is None else "necessary",
             )
             first = "" if form.header is None and rows == 0 else end
             file.write((first + text.removesuffix(end)).encode())

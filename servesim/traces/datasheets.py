@@ -21,7 +21,9 @@ UNKNOWN = "Not known: whoever made the trace can tell."
 
 def datasheet_path(trace: Path) -> Path:
     """Return where the datasheet of *trace* is: ``NAME.datasheet.yaml`` beside it."""
-    return trace.with_name(f"{trace.name.removesuffix('.gz').rpartition('.')[0] or trace.name}.datasheet.yaml")
+    return trace.with_name(
+        f"{trace.name.removesuffix('.gz').rpartition('.')[0] or trace.name}.datasheet.yaml"
+    )
 
 
 def datasheet_beside(trace: Path) -> Datasheet | None:

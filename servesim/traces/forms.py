@@ -140,9 +140,7 @@ def taken(frame: pl.DataFrame, facts: dict[str, Any], lost: Sequence[str] = ()) 
     """Return *frame* in order of arrival, with the number of each row where that moves one."""
     ordered, moved = in_order(frame)
     ordered = ordered.rename({ROW: SOURCE_ROW}).with_columns(pl.col(SOURCE_ROW).cast(pl.Int64))
-    return Taken(
-        requests=ordered if moved else ordered.drop(SOURCE_ROW), facts=facts, lost=tuple(lost)
-    )
+    return Taken(requests=ordered if moved else ordered.drop(SOURCE_ROW), facts=facts, lost=tuple(lost))
 
 
 def own_columns(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

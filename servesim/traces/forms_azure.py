@@ -36,7 +36,7 @@ def take(path: Path) -> Taken:
     arrivals = seconds_since_first(frame, "TIMESTAMP", path)
     form = _TIME.match(frame["TIMESTAMP"][0])
     assert form is not None, "it was parsed"
-    first = frame["TIMESTAMP"][arrivals.arg_min()]
+    first = frame["TIMESTAMP"][arrivals.arg_min() or 0]
     facts = {
         "form": _name(form["separator"], form["zone"]),
         "origin_ns": _nanoseconds(first),
@@ -103,4 +103,3 @@ AZURE_FORMS = (
     _form(2025, tick_s=1e-3, separator="T", decimals=3, zone="Z", line_end="\n", final_newline=True),
 )
 """The forms of 2023 and 2024 (text), and of 2025 (multimodal)."""
-

@@ -64,6 +64,7 @@ def _has_float_times(path: Path, position: int) -> bool:
 def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
     """Return the native columns; whole seconds unless the form has floats."""
     time = (pl.col("arrival_s") + facts["origin_s"]).round(6)
+    own_total = f"{SOURCE}Total tokens"
     total = (pl.col("prompt_tokens") + pl.col("output_tokens")).cast(pl.Int64)
     native = {
         "Timestamp": time if facts["float_times"] else (time + 1e-6).floor().cast(pl.Int64),
@@ -72,7 +73,7 @@ def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
         "Model": column(frame, "model"),
         "Request tokens": pl.col("prompt_tokens"),
         "Response tokens": pl.col("output_tokens"),
-        "Total tokens": column(frame, f"{SOURCE}Total tokens") if f"{SOURCE}Total tokens" in frame.columns else total,
+        "Total tokens": pl.col(own_total) if own_total in frame.columns else total,
         "Log Type": column(frame, "tenant").cast(pl.String).replace(_LOG_TYPES),
     }
     names = _EIGHT if facts["form"] == "burstgpt-8" else _SIX
@@ -91,8 +92,11 @@ def _form(name: str, header: tuple[str, ...], *, holds: set[str], tick_s: float,
         rows=rows,
         take=take,
         facts={
-            **{"form": name, "origin_s": 0.0, "float_times": float_times},
-            **{"line_end": "\n", "final_newline": True},
+            "form": name,
+            "origin_s": 0.0,
+            "float_times": float_times,
+            "line_end": "\n",
+            "final_newline": True,
         },
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def generate(
 
 
 def _origins(workload: WorkloadSpec) -> str:
-    parts: list[WorkloadSpec | MixSpec] = list(workload.sources or [workload])
+    parts: Sequence[WorkloadSpec | MixSpec] = workload.sources or [workload]
     return ", ".join(_origin(part) for part in parts)
 
 

@@ -134,6 +134,5 @@ def composition(numbers: Mapping[str, Any]) -> str:
     bursts = "" if numbers["gap_cv"] is None else f" (CV {numbers['gap_cv']:.3g})"
     prompts, outputs = numbers["prompt_tokens"]["mean"], numbers["output_tokens"]["mean"]
     lengths = f"prompts of {prompts:,.0f} tokens on average, outputs of {outputs:,.0f}"
-    return (
-        f"A row is a request. {numbers['requests']:,} requests in {numbers['span_s']:,.0f} s{rate}{bursts}; {lengths}."
-    )
+    arrivals = f"{numbers['requests']:,} requests in {numbers['span_s']:,.0f} s{rate}{bursts}"
+    return f"A row is a request. {arrivals}; {lengths}."

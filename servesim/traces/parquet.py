@@ -1,8 +1,8 @@
 """servesim's own form of requests: Parquet in order of arrival, dictionary and zstd, row groups with statistics.
 
-Columns are those of `servesim.workload.schema.SCHEMA` that say something, lengths as the source has them (0 for a failed
-request), and ``source.NAME`` for columns that only the source's form has. The metadata hold the version of the form and
-the facts of the source, so that a native file can be written again. `servesim.readers.parquet` reads it.
+Columns are those of `servesim.workload.schema.SCHEMA`, lengths as the source has them (0 for a failed request), and
+``source.NAME`` for columns that only the source's form has. The metadata hold the version of the form and the facts of
+the source, so that a native file can be written again. `servesim.readers.parquet` reads it.
 """
 
 from __future__ import annotations

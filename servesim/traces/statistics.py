@@ -104,8 +104,8 @@ def correlation(one: NDArray[Any], other: NDArray[Any]) -> float | None:
 def sessions(requests: pl.DataFrame) -> dict[str, Any] | None:
     """Return how many sessions there are, their turns, and the time between turns; None without any.
 
-    ``turn_gap_s`` is the time from one arrival to the next of the same session; ``think_s``, where requests have it, the
-    time from the end of one to the arrival of the next.
+    ``turn_gap_s`` is the time from one arrival to the next of the same session; ``think_s``, where requests have it,
+    the time from the end of one to the arrival of the next.
     """
     if "session" not in requests.columns or requests["session"].null_count() == requests.height:
         return None
@@ -140,7 +140,11 @@ def prefixes(requests: pl.DataFrame) -> dict[str, Any] | None:
     if blocks.is_empty():
         return None
     distinct = blocks.n_unique()
-    sizes = requests["prefix_block_tokens"].drop_nulls() if "prefix_block_tokens" in requests.columns else []
+    sizes = (
+        requests["prefix_block_tokens"].drop_nulls()
+        if "prefix_block_tokens" in requests.columns
+        else pl.Series(dtype=pl.Int32)
+    )
     return {
         "blocks": len(blocks),
         "distinct_blocks": distinct,
