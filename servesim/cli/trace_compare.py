@@ -132,7 +132,7 @@ def _explanation_parts(explanation: Explanation) -> list[Any]:
         return f"+{plain}" if sign and value > 0 else plain
 
     rows = [
-        [name, text(share), f"{float(share / difference):+.0%}" if difference else "-"]
+        [name, text(share), f"{round(share / difference * 100):+d}%" if difference else "-"]
         for name, share in sorted(explanation.shares.items(), key=lambda item: -abs(item[1]))
     ]
     a, b = text(explanation.a, sign=False), text(explanation.b, sign=False)

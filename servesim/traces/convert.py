@@ -91,6 +91,8 @@ def convert(
     ServesimError
         If it cannot be read, or not be written whole.
     """
+    if to not in (None, OWN):
+        form_named(to)  # what cannot be written is told before anything is read
     source = take(path, reader=reader)
     requests = ordered(without_empty(source.requests))
     name = to or form_of(out, source.facts)

@@ -70,6 +70,8 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
     PluginError
         If *reader* is unknown.
     """
+    if not path.exists():
+        raise TraceError(f"{path}: no such file. expected a trace")
     known = dict(signatures())
     if reader is not None:
         found = getattr(READERS.resolve(reader), "signature", None)
