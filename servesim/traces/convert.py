@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from servesim.errors import ServesimError
-from servesim.results.frames import disk_errors
 from servesim.results.saving import replacing_file
 from servesim.traces.detect import detect
 from servesim.traces.forms import SOURCE_ROW, Form, Taken, form_named, forms, kept_facts, losses
@@ -174,7 +173,7 @@ def write_text(frames: Iterable[pl.DataFrame], path: Path, form: Form, facts: di
     """Write requests in a native form and return how many rows; *facts* of the source go before the form's own."""
     whole = {**form.facts, **facts}
     end, rows = whole["line_end"], 0
-    with disk_errors(path), path.open("wb") as file:
+    with path.open("wb") as file:
         if form.header is not None:
             file.write(",".join(form.header).encode())
         for frame in frames:

@@ -20,6 +20,7 @@ from servesim.errors import ServesimError
 from servesim.experiments.backends import Backend
 from servesim.experiments.metrics import unit_of, value_of
 from servesim.experiments.points import Failure, Point, summary_of, with_seed
+from servesim.results.frames import disk_errors
 from servesim.scenario import Scenario
 from servesim.traces.marginals import MARGINALS, Marginals, swapped
 from servesim.traces.parquet import write_parquet
@@ -113,7 +114,8 @@ def explain(
         points = []
         for index, taken in enumerate(wanted):
             path = Path(folder) / f"{index}.parquet"
-            write_parquet([swapped(*marginals, taken)], path, {})
+            with disk_errors(path):
+                write_parquet([swapped(*marginals, taken)], path, {})
             points += [_point(scenario, path, taken, seed) for seed in seeds]
         summaries = _run(points, backend, on_done)
     sums = dict.fromkeys(wanted, Fraction(0))

@@ -16,7 +16,6 @@ import polars as pl
 
 from servesim.errors import TraceError
 from servesim.readers.parquet import MARK, VERSION
-from servesim.results.frames import disk_errors
 from servesim.traces.forms import Taken
 from servesim.workload.schema import CHUNK_ROWS, SCHEMA
 from servesim.workload.transforms import rebatch
@@ -39,7 +38,7 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path, facts: dict[str, A
 
     Raises
     ------
-    ServesimError
+    OSError
         If the disk is full or not writable.
     """
     import pyarrow.parquet as pq
@@ -47,23 +46,21 @@ def write_parquet(frames: Iterable[pl.DataFrame], path: Path, facts: dict[str, A
     rows, writer = 0, None
     for frame in rebatch(iter(frames), CHUNK_ROWS):
         table = frame.to_arrow()
-        with disk_errors(path):
-            if writer is None:
-                marks = {MARK: VERSION, FACTS: json.dumps(facts, sort_keys=True)}
-                floats = {name for name, kind in frame.schema.items() if kind.is_float()}
-                writer = pq.ParquetWriter(
-                    path,
-                    table.schema.with_metadata(marks),
-                    compression="zstd",
-                    use_dictionary=[name for name in frame.columns if name not in floats],
-                    write_statistics=True,
-                    sorting_columns=[pq.SortingColumn(frame.get_column_index("arrival_s"))],
-                )
-            writer.write_table(table.replace_schema_metadata(marks), row_group_size=CHUNK_ROWS)
+        if writer is None:
+            marks = {MARK: VERSION, FACTS: json.dumps(facts, sort_keys=True)}
+            floats = {name for name, kind in frame.schema.items() if kind.is_float()}
+            writer = pq.ParquetWriter(
+                path,
+                table.schema.with_metadata(marks),
+                compression="zstd",
+                use_dictionary=[name for name in frame.columns if name not in floats],
+                write_statistics=True,
+                sorting_columns=[pq.SortingColumn(frame.get_column_index("arrival_s"))],
+            )
+        writer.write_table(table.replace_schema_metadata(marks), row_group_size=CHUNK_ROWS)
         rows += frame.height
     if writer is not None:
-        with disk_errors(path):
-            writer.close()
+        writer.close()
     return rows
 
 

@@ -129,17 +129,11 @@ def _turn_gaps(within: pl.DataFrame) -> pl.Series:
 
 
 def prefixes(requests: pl.DataFrame) -> dict[str, Any] | None:
-    """Return blocks of the prompts, distinct ones, and the prefix-hit ceiling; None without block ids.
-
-    The ceiling is the share of blocks that an unlimited prefix cache would have: ids stand for a block and all before
-    it, so every occurrence but the first is a hit.
-    """
-    if "prefix_blocks" not in requests.columns:
+    """Return blocks of the prompts, distinct ones, and the prefix-hit ceiling; None without block ids."""
+    ceiling = prefix_hit_ratio(requests)
+    if ceiling is None:
         return None
-    blocks = requests["prefix_blocks"].drop_nulls().explode(empty_as_null=False)
-    if blocks.is_empty():
-        return None
-    distinct = blocks.n_unique()
+    blocks = _blocks(requests)
     sizes = (
         requests["prefix_block_tokens"].drop_nulls()
         if "prefix_block_tokens" in requests.columns
@@ -147,10 +141,25 @@ def prefixes(requests: pl.DataFrame) -> dict[str, Any] | None:
     )
     return {
         "blocks": len(blocks),
-        "distinct_blocks": distinct,
-        "hit_ceiling_ratio": 1.0 - distinct / len(blocks),
+        "distinct_blocks": blocks.n_unique(),
+        "hit_ceiling_ratio": ceiling,
         "block_tokens": int(sizes[0]) if len(sizes) else None,
     }
+
+
+def prefix_hit_ratio(requests: pl.DataFrame) -> float | None:
+    """Return the share of the prompts' blocks that an unlimited prefix cache would have; None without block ids.
+
+    An id stands for a block and all before it, so every occurrence but the first is a hit.
+    """
+    blocks = _blocks(requests)
+    return 1.0 - blocks.n_unique() / len(blocks) if len(blocks) else None
+
+
+def _blocks(requests: pl.DataFrame) -> pl.Series:
+    if "prefix_blocks" not in requests.columns:
+        return pl.Series(dtype=pl.Int64)
+    return requests["prefix_blocks"].drop_nulls().explode(empty_as_null=False)
 
 
 def shares(requests: pl.DataFrame, column: str) -> dict[str, float] | None:
