@@ -13,6 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from servesim.cli.exits import OK, guarded
+from servesim.cli.options import AsJson, Overrides, Quiet, ScenarioFile, Workers
+from servesim.cli.trace import trace
 
 app = typer.Typer(
     name="servesim",
@@ -22,19 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: readable in pipes, and starts faster
 )
+app.add_typer(trace)
 
-ScenarioFile = Annotated[Path, typer.Argument(metavar="FILE", help="Scenario in YAML.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a key of the scenario, such as cluster.pools.main.replicas=8; may be repeated.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing on stderr but errors.")]
 Vary = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,12 +37,6 @@ Vary = Annotated[
 Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How many seeds, from the scenario's own on.")]
 Confidence = Annotated[
     float, typer.Option(metavar="RATIO", min=0.5, max=0.9999, help="Confidence of intervals.")
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Processes that simulate; else one per CPU core.", show_default=False
-    ),
 ]
 
 

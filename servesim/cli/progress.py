@@ -74,3 +74,12 @@ class PointsProgress(_Bar):
     def __call__(self, done: int, total: int | None) -> None:
         """Show that *done* of *total* runs are there, and the time that the rest will take."""
         self.show(done, total, f"{done:,} of {total:,} runs" if total is not None else f"{done:,} runs")
+
+
+class BytesProgress(_Bar):
+    """What downloads call to tell how much is there."""
+
+    def __call__(self, have: int, total: int | None) -> None:
+        """Show that *have* of *total* bytes are there."""
+        expected = "" if total is None else f" of {total / 2**20:,.0f}"
+        self.show(have, total, f"{have / 2**20:,.0f}{expected} MiB")

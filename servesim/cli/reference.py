@@ -28,11 +28,14 @@ Results go to stdout; the scenario's hash and seed, progress and errors go to st
 def cli_page() -> str:
     """Return ``docs/reference/cli.md``: every command with its arguments and options."""
     group: Any = typer.main.get_command(app)
-    sections = [_section("servesim", group.help, group.params)]
-    sections += [
-        _section(f"servesim {name}", each.help, each.params) for name, each in group.commands.items()
-    ]
-    return "\n".join([_INTRODUCTION, *sections])
+    return "\n".join([_INTRODUCTION, *_sections("servesim", group)])
+
+
+def _sections(title: str, command: Any) -> list[str]:
+    """Return the section of a command, and those of the commands below it."""
+    below = getattr(command, "commands", {})
+    sections = [_section(title, command.help, command.params)]
+    return sections + [text for name, each in below.items() for text in _sections(f"{title} {name}", each)]
 
 
 def _section(title: str, text: str | None, parameters: Iterable[Any]) -> str:

@@ -47,13 +47,13 @@ def summary_text(
     parts: list[RenderableType] = [
         f"[bold]{escape(name)}[/bold]{_host_text(host)}",
         "",
-        _facts(headline_facts(summary)),
+        facts_table(headline_facts(summary)),
         "",
     ]
-    parts += [_numbers(*latency_table(summary)), "", _facts(use_facts(summary, provenance or {}))]
+    parts += [numbers_table(*latency_table(summary)), "", facts_table(use_facts(summary, provenance or {}))]
     for title, key in GROUP_TABLES.items():
         if summary.get(key):
-            parts += ["", _numbers(*group_table(title, summary[key]))]
+            parts += ["", numbers_table(*group_table(title, summary[key]))]
     notes = [escape(note) for note in run_notes(summary, provenance or {})]
     parts += ["", *notes] if notes else []
     parts += [f"saved in {escape(str(saved))}"] if saved is not None else []
@@ -86,7 +86,8 @@ def _host_text(host: Mapping[str, Any]) -> str:
     return f"  ({', '.join(facts)})" if facts else ""
 
 
-def _facts(rows: Mapping[str, str]) -> Table:
+def facts_table(rows: Mapping[str, str]) -> Table:
+    """Return labels and texts in two columns."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -95,7 +96,7 @@ def _facts(rows: Mapping[str, str]) -> Table:
     return table
 
 
-def _numbers(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def numbers_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Return a table: names on the left, numbers on the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column(f"  {head[0]}", overflow="fold")

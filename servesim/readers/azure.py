@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_tokens, settle_zero_output
 from servesim.workload.files import csv_header, read_csv
 from servesim.workload.paths import TracePath
@@ -27,6 +28,12 @@ class AzureReader:
         What to do with requests that emitted no token: ``error`` refuses the trace, ``drop`` leaves them out,
         ``keep_as_one`` takes them as one token. They are counted in ``zero_output``.
     """
+
+    signature = Signature(
+        forms=("csv",),
+        needs=("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+        reading={"zero_output": "drop"},
+    )
 
     def __init__(self, *, path: TracePath, zero_output: ZeroOutput = "error") -> None:
         self.path = path

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from servesim.errors import TraceError
 from servesim.rng import stream
+from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, check_numbers, check_tokens
 from servesim.workload.files import csv_header, scan_csv
 from servesim.workload.paths import TracePath
@@ -47,6 +48,10 @@ class BurstGptReader:
         What the lengths of retries are drawn from. They are part of the trace: equal for every seed of the
         run.
     """
+
+    signature = Signature(
+        forms=("csv",), needs=("Timestamp", "Model", "Request tokens", "Response tokens", "Log Type")
+    )
 
     def __init__(
         self,

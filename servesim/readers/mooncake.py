@@ -12,6 +12,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
+from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import jsonl_keys, read_jsonl
 from servesim.workload.paths import TracePath
@@ -36,6 +37,12 @@ class MooncakeReader:
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
+
+    signature = Signature(
+        forms=("jsonl",),
+        needs=("timestamp", "input_length", "output_length"),
+        reading={"zero_output": "drop"},
+    )
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from servesim.errors import TraceError, nearest
+from servesim.workload.api import Signature
 from servesim.workload.checks import (
     ROW,
     ZeroOutput,
@@ -60,6 +61,8 @@ class TableReader:
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
+
+    signature = Signature(forms=("csv", "jsonl", "parquet"), needs=_REQUIRED, reading={"zero_output": "drop"})
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ tags, repeated keys and aliases that blow up are refused. What the data mean is 
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,23 @@ def parse_document(text: str, label: str) -> Document:
     if reading.problems:
         raise ScenarioError("\n".join(reading.problems))
     return document
+
+
+def document_text(data: dict[str, Any]) -> str:
+    """Return plain *data* as YAML text that `parse_document` reads as equal data.
+
+    Raises
+    ------
+    YAMLError
+        If something in it has no form in YAML.
+    """
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 1000  # long paths stay on one line
+    yaml.allow_unicode = False  # written plainly, U+0085 and its like would be read as line breaks
+    text = io.StringIO()
+    yaml.dump(data, text)
+    return text.getvalue()
 
 
 def _too_deep(label: str) -> ScenarioError:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from servesim.errors import ScenarioError
 from servesim.scenario.components import model_data, path_text
+from servesim.scenario.document import document_text
 
 if TYPE_CHECKING:
     from servesim.scenario.schema import Scenario
@@ -29,20 +28,14 @@ def scenario_yaml(scenario: Scenario) -> str:
     ScenarioError
         If a parameter is an object that has no form in YAML.
     """
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.width = 1000  # long paths stay on one line
-    yaml.allow_unicode = False  # written plainly, U+0085 and its like would be read as line breaks
-    text = io.StringIO()
     try:
-        yaml.dump(model_data(scenario), text)
+        return document_text(model_data(scenario))
     except YAMLError as error:
         raise ScenarioError(
             f"scenario {scenario.name}: cannot be written ({str(error).splitlines()[0]}). expected plain "
             "parameters.",
             hint="name components by their registered name instead of passing objects",
         ) from error
-    return text.getvalue()
 
 
 def scenario_data(scenario: Scenario) -> dict[str, Any]:

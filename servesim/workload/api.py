@@ -7,8 +7,9 @@ Both are plugins: a class with explicit keyword parameters, found by name throug
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import polars as pl
 
@@ -43,6 +44,32 @@ class Reader(Protocol):
         TraceError
             If the file cannot be taken as it is; the message names the file, the row and the column.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """How a file of a format is told from files of other formats.
+
+    A reader that has one as its class attribute ``signature`` is found by `servesim.traces.detect`, so that
+    ``servesim trace`` takes its files without being told the format.
+
+    Attributes
+    ----------
+    forms
+        What kinds of files the format has: ``csv``, ``jsonl``, ``parquet`` or ``folder``, told by what is in them.
+    needs
+        Columns (CSV, Parquet) or keys (JSON lines) that every file has; for a folder, patterns that files in it
+        match. Of several formats that fit, the one that needs most is taken.
+    mark
+        Key that a Parquet file has in its metadata; it counts as one more column.
+    reading
+        Parameters with which a file is looked at: those that leave failed requests out and count them, say.
+    """
+
+    forms: tuple[Literal["csv", "jsonl", "parquet", "folder"], ...]
+    needs: tuple[str, ...]
+    mark: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Generator(Protocol):

@@ -32,3 +32,6 @@ class Datasheet(BaseModel):
     uses: Text = Field(description="What it is good for, and what it is not.")
     licence: Text = Field(description="Licence of the file.")
     known_defects: tuple[Text, ...] = Field(description="What a reader of the file must put up with.")
+    rubric: dict[str, Text] = Field(
+        default_factory=dict, description="Check of servesim trace info to what it found in the file."
+    )

@@ -15,6 +15,7 @@ READERS = Registry(
         "qwen_bailian": "servesim.readers.qwen_bailian:QwenBailianReader",
         "ragpulse": "servesim.readers.ragpulse:RagPulseReader",
         "table": "servesim.readers.table:TableReader",
+        "servesim": "servesim.readers.parquet:ParquetReader",
     },
 )
 """Classes that follow `servesim.workload.api.Reader`."""

@@ -8,6 +8,7 @@ from servesim.latency import LATENCY_MODELS
 from servesim.policies import PREDICTORS, ROUTERS, SCHEDULERS
 from servesim.testing import check_policy
 from servesim.testing.check import METHODS
+from servesim.traces.convert import convert
 from servesim.workload.registries import GENERATORS, READERS
 
 REGISTRIES = [ROUTERS, SCHEDULERS, PREDICTORS, LATENCY_MODELS, GENERATORS]
@@ -108,9 +109,17 @@ def test_table_reader_keeps_its_contract(tmp_path, suffix, zero_output):
     check_policy(READERS.build("table", parameters), kind=READERS.kind)
 
 
+@pytest.mark.parametrize("zero_output", ["drop", "keep_as_one"])
+def test_servesims_own_reader_keeps_its_contract(tmp_path, root, zero_output):
+    """A converted trace with failures, tags and sessions."""
+    convert(root / "traces" / "burstgpt_3_sample.csv", tmp_path / "own.parquet")
+    parameters = {"path": tmp_path / "own.parquet", "zero_output": zero_output}
+    check_policy(READERS.build("servesim", parameters), kind=READERS.kind)
+
+
 def test_every_reader_is_tried():
     """A reader that is registered without a sample here fails."""
-    assert set(READERS.names()) == {*SAMPLES, "table"}
+    assert set(READERS.names()) == {*SAMPLES, "table", "servesim"}
 
 
 def test_check_leaves_the_object_alone():

@@ -1,0 +1,53 @@
+"""The plain form: a CSV table with servesim's own names of columns, for other tools and for the reader ``table``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from servesim.traces.forms import ALWAYS, Form, Taken
+from servesim.workload.schema import SCHEMA
+from servesim.workload.source import load
+
+_TAGS = ("model", "tenant", "priority", "session", "slo_class")
+
+
+def take(path: Path) -> Taken:
+    """Return a table with the columns that requests have; what else it has is not taken.
+
+    Raises
+    ------
+    TraceError
+        If it cannot be read.
+    """
+    from servesim.readers.table import TableReader
+
+    reader = TableReader(path=path, start_at_zero=False, zero_output="error")
+    frame, _ = load(reader, "table")
+    return Taken(requests=frame, facts={"form": "table"})
+
+
+def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
+    """Return every column that the table holds; a tag that no request has stays empty."""
+    present = [
+        pl.col(name) if name in frame.columns else pl.lit(None, SCHEMA[name]).alias(name) for name in _TAGS
+    ]
+    return frame.select(*ALWAYS, *present)
+
+
+TABLE = Form(
+    name="table",
+    reader="table",
+    ending=".csv",
+    holds=frozenset(_TAGS),
+    tick_s=None,
+    header=(*ALWAYS, *_TAGS),
+    rows=rows,
+    take=take,
+    facts={"form": "table", "line_end": "\n", "final_newline": True},
+    reading={"start_at_zero": False},
+)
+"""CSV with the columns arrival_s, prompt_tokens, output_tokens and the tags."""
