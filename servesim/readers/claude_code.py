@@ -22,6 +22,7 @@ from pydantic import Field
 
 from servesim.errors import TraceError
 from servesim.rng import stream
+from servesim.workload.api import Signature
 from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.content import check_is_data
 from servesim.workload.files import read_parquet
@@ -71,6 +72,12 @@ class ClaudeCodeReader:
     seed
         What the begins of sessions are drawn from. They are part of the trace: equal for every seed of the run.
     """
+
+    signature = (
+        Signature(forms=("parquet",), needs=tuple(_PACKED)),
+        Signature(forms=("jsonl",), needs=("id", "block_size", "requests")),
+        Signature(forms=("folder",), needs=("*.json",)),
+    )
 
     def __init__(
         self,

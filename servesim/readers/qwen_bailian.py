@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from servesim.errors import TraceError
+from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import read_jsonl
 from servesim.workload.paths import TracePath
@@ -34,6 +35,10 @@ class QwenBailianReader:
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
+
+    signature = Signature(
+        forms=("jsonl",), needs=(*_NUMBERS, "type", "hash_ids"), reading={"zero_output": "drop"}
+    )
 
     def __init__(
         self, *, path: TracePath, closed_loop: bool = False, zero_output: ZeroOutput = "error"

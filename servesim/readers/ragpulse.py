@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from servesim.errors import TraceError
+from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import read_jsonl, read_parquet
 from servesim.workload.paths import TracePath
@@ -41,6 +42,12 @@ class RagPulseReader:
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
+
+    signature = Signature(
+        forms=("jsonl",),
+        needs=("timestamp", "input_length", "output_length", "session_id", "hash_ids"),
+        reading={"zero_output": "drop"},
+    )
 
     def __init__(
         self,

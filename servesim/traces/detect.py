@@ -43,14 +43,15 @@ class Detected:
 
 
 def signatures() -> Iterator[tuple[str, Signature]]:
-    """Yield name and signature of every reader that has one; a plugin that does not import has none."""
+    """Yield name and signature of every reader, once for each it has; a plugin that does not import has none."""
     for name in READERS.names():
         try:
             found = getattr(READERS.resolve(name), "signature", None)
         except PluginError:
             continue
-        if isinstance(found, Signature):
-            yield name, found
+        yield from (
+            (name, each) for each in (found if isinstance(found, tuple) else (found,)) if each is not None
+        )
 
 
 def detect(path: Path, *, reader: str | None = None) -> Detected:
@@ -74,8 +75,8 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
         raise TraceError(f"{path}: no such file. expected a trace")
     known = dict(signatures())
     if reader is not None:
-        found = getattr(READERS.resolve(reader), "signature", None)
-        reading = dict(found.reading) if isinstance(found, Signature) else {}
+        READERS.resolve(reader)
+        reading = dict(known[reader].reading) if reader in known else {}
         return Detected(reader=reader, reading=reading, by="--reader")
     if (sheet := datasheet_beside(path)) is not None:
         reading = dict(known[sheet.reader].reading) if sheet.reader in known else {}
@@ -83,7 +84,7 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
     kind, names, marks = _words(path)
     fitting = {
         name: len(each.needs) + (each.mark is not None)
-        for name, each in known.items()
+        for name, each in signatures()
         if kind in each.forms and _fits(each, path, names, marks)
     }
     best = [name for name, count in fitting.items() if count == max(fitting.values())]

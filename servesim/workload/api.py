@@ -50,8 +50,8 @@ class Reader(Protocol):
 class Signature:
     """How a file of a format is told from files of other formats.
 
-    A reader that has one as its class attribute ``signature`` is found by `servesim.traces.detect`, so that
-    ``servesim trace`` takes its files without being told the format.
+    A reader that has one, or a tuple of them, as its class attribute ``signature`` is found by
+    `servesim.traces.detect`, so that ``servesim trace`` takes its files without being told the format.
 
     Attributes
     ----------
