@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from servesim.workload.prefixes import prefix_hit_ratio
+
 Floats = NDArray[np.float64]
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -145,15 +147,6 @@ def prefixes(requests: pl.DataFrame) -> dict[str, Any] | None:
         "hit_ceiling_ratio": ceiling,
         "block_tokens": int(sizes[0]) if len(sizes) else None,
     }
-
-
-def prefix_hit_ratio(requests: pl.DataFrame) -> float | None:
-    """Return the share of the prompts' blocks that an unlimited prefix cache would have; None without block ids.
-
-    An id stands for a block and all before it, so every occurrence but the first is a hit.
-    """
-    blocks = _blocks(requests)
-    return 1.0 - blocks.n_unique() / len(blocks) if len(blocks) else None
 
 
 def _blocks(requests: pl.DataFrame) -> pl.Series:
