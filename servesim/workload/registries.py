@@ -29,6 +29,7 @@ GENERATORS = Registry(
         "weibull": "servesim.generators.arrivals:Weibull",
         "constant": "servesim.generators.arrivals:Constant",
         "mmpp": "servesim.generators.mmpp:Mmpp",
+        "burstgpt": "servesim.generators.burstgpt:BurstGpt",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""
