@@ -291,7 +291,7 @@ def main(folder: Path) -> str:
         facts[key] |= fit_conversation(facts, key, sessions, follows)
         requests = drawn(facts, key)
         facts[key]["tokens_mean"] = float((requests.prompt_tokens + requests.output_tokens).mean())
-    conversation = sum(counts[key][:, 1] for key in CONVERSATIONS)
+    conversation = np.sum([counts[key][:, 1] for key in CONVERSATIONS], axis=0)
     facts["sessions"] |= fit_days(
         counts["chatgpt_conversation"][8:], daily["req"].to_numpy() / conversation.sum()
     )

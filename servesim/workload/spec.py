@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servesim.registry import ComponentSpec
+from servesim.workload.prefix_spec import PrefixSpec
 from servesim.workload.schema import PRIORITY_MAX, PRIORITY_MIN, TOKENS_MAX
 
 Tokens = Annotated[int, Field(ge=1, le=TOKENS_MAX)]
@@ -104,7 +105,7 @@ class TransformSpec(BaseModel):
     """What is done to a stream of requests.
 
     The order is fixed: ``window``, ``resample``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
-    ``rate_scale``, ``model_map``, the tags, ``max_requests``.
+    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -151,6 +152,9 @@ class TransformSpec(BaseModel):
         description="Priority of every request; lower is served first.",
     )
     max_requests: int | None = Field(default=None, ge=1, description="Stop after this many requests.")
+    prefixes: PrefixSpec | None = Field(
+        default=None, description="Which parts the prompts share; null: the source's own block ids, if it has some."
+    )
 
 
 class OriginSpec(BaseModel):

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import polars as pl
 
 from servesim.errors import ScenarioError
+from servesim.workload.prefix_spec import PrefixSpec
 from servesim.workload.resample import bootstrap_blocks, thin
 from servesim.workload.schema import TOKENS_MAX
+from servesim.workload.shared_prefixes import SharedPrefixes
 from servesim.workload.spec import LengthTransform, TransformSpec, WindowSpec
 from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.timestamps import seconds
@@ -46,10 +49,17 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
             frames = (frame.with_columns(columns) for frame in frames)
         return frames if spec.max_requests is None else _head(frames, spec.max_requests)
 
+    def prefixed(prefixes: PrefixSpec) -> Iterator[pl.DataFrame]:
+        shared = SharedPrefixes(prefixes, seed)
+        ratio = prefixes.shared_ratio
+        if prefixes.hit_ratio is not None:
+            origin.notes["prefix_shared_ratio"] = ratio = shared.calibrated(whole())
+        return shared.frames(whole(), ratio)
+
     known = None if window or resample else origin.requests
     requests = None if known is None else known * spec.repeat
     return RequestStream(
-        frames=whole,
+        frames=whole if spec.prefixes is None else partial(prefixed, spec.prefixes),
         requests=requests
         if spec.max_requests is None or requests is None
         else min(requests, spec.max_requests),
