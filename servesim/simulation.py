@@ -36,6 +36,7 @@ from servesim.results import (
     check_destination,
 )
 from servesim.results.provenance import code_facts, scenario_facts
+from servesim.results.schema import result_extras
 from servesim.scenario import Scenario, load_scenario, scenario_hash
 from servesim.workload.build import build_workload
 
@@ -134,9 +135,11 @@ def simulate(
     workload = build_workload(scenario.workload, seed=scenario.seed)
     served = {pool.spec.model for pool in pools}
     given = {"router": router, "scheduler": scheduler, "latency": latency}
+    extras = result_extras(workload.extras)
     recorder = FrameRecorder(
-        MemorySink() if out is None else ParquetSink(Path(out)),
+        MemorySink(extras) if out is None else ParquetSink(Path(out), extras),
         default_model=served.pop() if len(served) == 1 else None,
+        extras=workload.extras,
     )
     # Digested before the run: a trace that vanishes meanwhile must not cost its result.
     provenance = _provenance(scenario, pools, plugins, given=given)

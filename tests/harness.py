@@ -60,6 +60,7 @@ class Buffers:
     segments: bytearray = field(default_factory=bytearray)
     events: bytearray = field(default_factory=bytearray)
     samples: bytearray = field(default_factory=bytearray)
+    visibles: bytearray = field(default_factory=bytearray)
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Keep nothing."""

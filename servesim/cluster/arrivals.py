@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
@@ -13,11 +13,12 @@ from servesim.cluster.late import LateRequests
 from servesim.cluster.plugin_errors import failed
 from servesim.cluster.records import Recorder
 from servesim.cluster.replica import Replica
-from servesim.cluster.request import Request
+from servesim.cluster.request import Request, RichRequest
 from servesim.cluster.system import System
 from servesim.cluster.views import ReplicaGroup
 from servesim.errors import PluginError, TraceError, nearest
 from servesim.policies.api import RequestView, Router
+from servesim.workload.schema import RESULT_EXTRAS
 
 
 class Group:
@@ -134,8 +135,7 @@ class Arrivals:
             if not frame.is_empty():
                 models = self._models(frame)
                 self.recorder.arrivals(frame)
-                yield map(
-                    Request,
+                fields = (
                     range(request_id, request_id + len(frame)),
                     frame["arrival_s"].to_list(),
                     frame["prompt_tokens"].to_list(),
@@ -145,6 +145,7 @@ class Arrivals:
                     frame["priority"].to_list(),
                     _values(frame["session"]),
                 )
+                yield _rich(frame, fields) if _has_extras(frame) else map(Request, *fields)
                 request_id += len(frame)
             if late:
                 return
@@ -170,6 +171,21 @@ class Arrivals:
                 hint="set workload.model, or model on each of workload.sources",
             )
         return iter(tags.to_list())
+
+
+def _has_extras(frame: pl.DataFrame) -> bool:
+    return any(frame[name].null_count() < len(frame) for name in RESULT_EXTRAS)
+
+
+def _rich(frame: pl.DataFrame, fields: tuple[Iterable[Any], ...]) -> Iterator[Request]:
+    """Yield the requests of a frame of which some have images, audio or reasoning."""
+    encoded, hidden = frame.select(
+        pl.sum_horizontal("image_tokens", "audio_tokens"), pl.col("reasoning_tokens").fill_null(0)
+    )
+    for encoder_tokens, reasoning_tokens, plain in zip(
+        encoded, hidden, zip(*fields, strict=False), strict=True
+    ):
+        yield RichRequest(*plain, encoder_tokens=encoder_tokens, reasoning_tokens=reasoning_tokens)
 
 
 def _values(column: pl.Series) -> Iterator[Any]:

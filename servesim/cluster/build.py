@@ -13,6 +13,7 @@ from servesim.cluster.engine import Engine
 from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
 from servesim.latency.api import LatencyContext, LatencyModel
+from servesim.latency.encoder import encoder_s_per_token
 from servesim.policies import ROUTERS, SCHEDULERS
 from servesim.policies.api import Router, Scheduler
 from servesim.scenario import PoolSpec, Scenario
@@ -107,6 +108,11 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,
         leap=settings.leap,
+        encoder_s_per_token=(
+            encoder_s_per_token(device)
+            if settings.encoder_s_per_token is None
+            else settings.encoder_s_per_token
+        ),
     )
     if latency is None:  # noqa: SIM108
         latency = LATENCY_MODELS.build(spec.latency.name, spec.latency.parameters)

@@ -16,6 +16,8 @@ class Engine:
     context_limit
         Most tokens of prompt and output together: the model length or one more than the KV cache holds (the last
         token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
+    encoder_s_per_token
+        What each token of an image or of audio adds to the step that begins with its prompt.
     """
 
     max_num_seqs: int
@@ -23,6 +25,7 @@ class Engine:
     kv_block_tokens: int
     kv_blocks: int
     context_limit: int
+    encoder_s_per_token: float = 0.0
     chunked_prefill: bool = True
     prefill_only_steps: bool = False
     leap: bool = True

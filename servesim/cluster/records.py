@@ -68,6 +68,9 @@ EVENT = RowFormat({"time_s": "d", "kind": "b", "request_id": "q", "replica": "i"
 """Rare happenings. ``kind`` indexes EVENT_KINDS; ``output_tokens`` is what the request had emitted by then
 (for ``resumed``: including the token that the step ending at ``time_s`` emitted)."""
 
+VISIBLE = RowFormat({"request_id": "q", "visible_s": "d"})
+"""When a request that reasons first emits a token that the user sees; written before its outcome."""
+
 SAMPLE = RowFormat(
     {
         "time_s": "d",
@@ -146,7 +149,7 @@ class ClusterAccount:
 
 
 class Recorder(Protocol):
-    """Where the rows go. The cluster appends packed rows to the four buffers and never reads them.
+    """Where the rows go. The cluster appends packed rows to the five buffers and never reads them.
 
     The recorder empties the buffers in `arrivals`, which the cluster calls once per workload frame, and in `tick`,
     which it calls at sampling times; it must empty them in place (``del buffer[:]``).
@@ -156,6 +159,7 @@ class Recorder(Protocol):
     segments: bytearray
     events: bytearray
     samples: bytearray
+    visibles: bytearray
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Take over a workload frame whose requests are about to arrive; ids count on from the last frame's."""

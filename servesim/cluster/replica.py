@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from math import inf
+from typing import cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
+from servesim.cluster.hidden import HiddenRequests
 from servesim.cluster.leap import blocks_held, boundary_s, decode_blocks, most_steps, steps_until
 from servesim.cluster.plugin_errors import bad_price, failed, sort_key
 from servesim.cluster.queues import queue_for
@@ -26,7 +28,7 @@ from servesim.cluster.records import (
     STATES,
     ReplicaAccount,
 )
-from servesim.cluster.request import Request
+from servesim.cluster.request import Request, RichRequest
 from servesim.cluster.system import System
 from servesim.errors import InvariantError
 from servesim.latency.api import BatchShape, LatencyModel
@@ -65,8 +67,8 @@ class Replica:
     # fmt: off
     __slots__ = (
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
-        "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "engine",
-        "first_come_first_served", "growth_s", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
+        "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
+        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
         "latency", "leap", "limit", "load", "output_tokens", "planned", "position", "prefill_blocks",
         "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
         "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
@@ -107,6 +109,7 @@ class Replica:
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
         self.decoding: list[tuple[int, int, Request]] = []  # heap by finish_step
+        self.hidden = HiddenRequests(system)  # decoding, but nothing that the user sees
         self.decode_step = 0
         self.context_tokens = 0  # in the KV cache, of the decoding requests
         self.block_tokens = engine.kv_block_tokens
@@ -118,6 +121,7 @@ class Replica:
         self.kv_blocks_used_max = 0
 
         self.batch = BatchShape()  # of the segment
+        self.encoder_tokens = 0  # of the prompts that were admitted for the next step
         self.start_s = 0.0
         self.step_s = 0.0
         self.growth_s = 0.0
@@ -128,11 +132,8 @@ class Replica:
         # Integrals of queue and batch size: the times at which requests left, minus those at which they came.
         self.queue_area_s = 0.0
         self.batch_area_s = 0.0
-        self.completed = 0
-        self.output_tokens = 0
-        self.steps = 0
-        self.idle_s = 0.0
-        self.idle_since_s = 0.0
+        self.completed = self.output_tokens = self.steps = 0
+        self.idle_s = self.idle_since_s = 0.0
 
     # -- arrivals ---------------------------------------------------------------------------------------------------
 
@@ -194,6 +195,8 @@ class Replica:
                 self.context_tokens += sequences * steps
             if self.prefilling:
                 self._book_prefills(steps)
+            if self.hidden:
+                self.hidden.reveal(self.decode_step, now)
             if sequences and self.decoding[0][0] == self.decode_step:
                 self._finish_decodes(now)
                 changed = True
@@ -221,6 +224,8 @@ class Replica:
                 request.first_token_s = now
             else:
                 self._event(RESUMED, request, now)
+            if request.reasoning_tokens:
+                self.hidden.emitted(cast("RichRequest", request), self.decode_step, now)
             if request.emitted_tokens == request.target_tokens:
                 self._note_peak()
                 self.prefill_blocks += -request.computed_tokens // self.block_tokens
@@ -339,13 +344,11 @@ class Replica:
             except Exception as error:
                 raise failed("latency model", self.latency, f"price({batch})", error) from error
             if chunks:
-                limit = self._chunk_repeats(limit)
+                step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s = start_s = now
-            self.step_s = step_s
-            self.growth_s = growth_s
-            self.limit = limit
+            start_s = now
+            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
         else:
             start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
@@ -353,6 +356,8 @@ class Replica:
         if steps > 1 and not self.leap:
             steps = 1
         elif steps > 1:
+            if self.hidden:
+                steps = min(steps, self.hidden[0][0] - self.decode_step)
             if sequences:
                 finish = decoding[0][0] - self.decode_step
                 if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
@@ -430,6 +435,8 @@ class Replica:
         else:
             self.decoding = [entry for entry in self.decoding if entry[2] is not request]
             heapify(self.decoding)
+            if self.hidden:
+                self.hidden.forget(cast("RichRequest", request))
             self.by_residue[request.residue] -= 1
             self.context_tokens -= request.context_offset + self.decode_step
             request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
@@ -459,6 +466,8 @@ class Replica:
             running[request] = None
             self.prefilling.append(request)
             chunks.append((chunk, 0))
+            if request.encoder_tokens:
+                self.encoder_tokens += request.encoder_tokens
             budget -= chunk
             free -= blocks
             self.queue_area_s += now
@@ -472,16 +481,21 @@ class Replica:
 
     # -- segments ---------------------------------------------------------------------------------------------------
 
-    def _chunk_repeats(self, limit: int) -> int:
-        """Return for how many steps, *limit* at most, the segment's chunks stay as they are.
+    def _with_chunks(self, step_s: float, limit: int) -> tuple[float, int]:
+        """Return the time of a step with the segment's chunks, and for how many steps, *limit* at most, they stay.
 
-        A run of equal chunks of one long prompt repeats; anything else is a step of its own.
+        The encoder adds to the step in which a prompt with images or audio begins. A run of equal chunks of one long
+        prompt repeats; anything else is a step of its own.
         """
+        if self.encoder_tokens:
+            step_s += self.encoder_tokens * self.engine.encoder_s_per_token
+            self.encoder_tokens = 0
+            return step_s, 1
         chunks = self.batch.chunks
         if len(chunks) > 1:
-            return 1
+            return step_s, 1
         request = self.prefilling[0]
-        return min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
+        return step_s, min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
 
     def _write_segment(self) -> None:
         """Write down the segment that has ended."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Request:
     """What the kernel knows of a request; policies see it through `servesim.policies.api.RequestView`.
@@ -36,6 +38,8 @@ class Request:
     context_offset: int
     finish_step: int
     residue: int
+    encoder_tokens = 0
+    reasoning_tokens = 0
 
     def __init__(
         self,
@@ -64,3 +68,19 @@ class Request:
         self.scheduled_s: float | None = None
         self.first_token_s: float | None = None
         self.key = 0.0
+
+
+class RichRequest(Request):
+    """A request with parts that most workloads lack: images or audio in its prompt, reasoning before its answer."""
+
+    __slots__ = (
+        "encoder_tokens",  # of the prompt, to be encoded before its prefill
+        "reasoning_tokens",  # of the output, from the first on, that the user does not see
+        "visible_s",  # when the first token came that the user sees
+    )
+
+    def __init__(self, *plain: Any, encoder_tokens: int, reasoning_tokens: int) -> None:
+        super().__init__(*plain)
+        self.encoder_tokens = encoder_tokens
+        self.reasoning_tokens = reasoning_tokens
+        self.visible_s: float | None = None

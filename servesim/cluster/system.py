@@ -9,7 +9,7 @@ from servesim.cluster.records import Recorder
 class System:
     """Clock and row buffers."""
 
-    __slots__ = ("clock", "events", "outcomes", "samples", "segments")
+    __slots__ = ("clock", "events", "outcomes", "samples", "segments", "visibles")
 
     def __init__(self, recorder: Recorder) -> None:
         self.clock = Clock()
@@ -17,3 +17,4 @@ class System:
         self.segments = recorder.segments
         self.events = recorder.events
         self.samples = recorder.samples
+        self.visibles = recorder.visibles

@@ -126,7 +126,7 @@ class TableReader:
         """Return the file's columns, numbers as numbers; those that are tags too, also as text."""
         texts = [names[name] for name in _TEXTS if name in names]
         tags = list(dict.fromkeys(texts))
-        numbers = [names[name] for name in (*_REQUIRED, "priority") if name in names]
+        numbers = [names[name] for name, kind in SCHEMA.items() if kind.is_numeric() and name in names]
         if self.time_unit == "datetime":
             numbers.remove(names["arrival_s"])
             texts.append(names["arrival_s"])

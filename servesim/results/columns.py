@@ -12,7 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from servesim.cluster.records import RowFormat
-from servesim.results.schema import frame_schema
+from servesim.results.schema import EXTRAS, frame_schema
+from servesim.results.steps import Floats
 
 Rows = NDArray[np.void]
 """A structured array with the fields of one `RowFormat`."""
@@ -42,7 +43,9 @@ def rows_frame(name: str, rows: Rows) -> pl.DataFrame:
     return pl.DataFrame([_column(key, rows[key], dtype) for key, dtype in frame_schema(name).items()])
 
 
-def requests_frame(first_id: int, arrivals: pl.DataFrame, outcomes: Rows) -> pl.DataFrame:
+def requests_frame(
+    first_id: int, arrivals: pl.DataFrame, outcomes: Rows, visible_s: Floats | None = None
+) -> pl.DataFrame:
     """Return the ``requests`` frame of consecutive requests.
 
     Parameters
@@ -53,6 +56,9 @@ def requests_frame(first_id: int, arrivals: pl.DataFrame, outcomes: Rows) -> pl.
         The `ARRIVAL_COLUMNS` of the workload.
     outcomes
         What became of each, row for row. Rejected requests have no latencies.
+    visible_s
+        Where the workload has ``reasoning_tokens``: when each request that reasons first emitted a token that the
+        user sees, or NaN.
     """
     arrival_s = arrivals["arrival_s"].to_numpy()
     finished_s, first_token_s = outcomes["finished_s"], outcomes["first_token_s"]
@@ -66,8 +72,12 @@ def requests_frame(first_id: int, arrivals: pl.DataFrame, outcomes: Rows) -> pl.
         "tpot_s": (finished_s - first_token_s) / gaps,
         "e2e_s": finished_s - arrival_s,
     }
+    if visible_s is not None:
+        reasons = arrivals["reasoning_tokens"].fill_null(0).to_numpy() > 0
+        computed["ttft_visible_s"] = np.where(reasons, visible_s, first_token_s) - arrival_s
+    extras = [name for name in EXTRAS if name in arrivals.columns or name in computed]
     columns = []
-    for name, dtype in frame_schema("requests").items():
+    for name, dtype in frame_schema("requests", extras).items():
         if name in computed:
             columns.append(_column(name, computed[name], dtype))
         elif name in (outcomes.dtype.names or ()):

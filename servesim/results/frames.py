@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from servesim.errors import ServesimError
-from servesim.results.schema import FRAMES, frame_schema
+from servesim.results.schema import FRAMES
 from servesim.workload.schema import CHUNK_ROWS
 
 
@@ -48,7 +48,7 @@ class MemoryFrames:
     def write(self, directory: Path) -> None:
         """Write every frame to ``directory/NAME.parquet``."""
         for name in FRAMES:
-            file = FrameFile(directory, name)
+            file = FrameFile(directory, name, self._frames[name].schema)
             file.append(self._frames[name])
             file.close()
 
@@ -125,11 +125,10 @@ class FrameFile:
     The bytes depend on the rows alone: not on how they were cut into pieces, nor on the time.
     """
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, schema: pl.Schema) -> None:
         import pyarrow.parquet as pq
 
         self._path = directory / f"{name}.parquet"
-        schema = frame_schema(name)
         self._pending = pl.DataFrame(schema=schema)
         floats = {key for key, dtype in schema.items() if dtype.is_float()}
         with disk_errors(self._path):

@@ -5,12 +5,13 @@ One column is read at a time, so that a run of ten million requests on disk need
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from servesim.results.schema import LATENCY_METRICS
+from servesim.results.schema import LATENCY_METRICS, LatencyMetric
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec, SloTargets
@@ -24,14 +25,16 @@ def measured(requests: pl.LazyFrame, warm_up_s: float) -> pl.LazyFrame:
     return requests.filter((pl.col("state") == "completed") & (pl.col("arrival_s") >= warm_up_s))
 
 
-def latency_statistics(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, float | None]:
+def latency_statistics(
+    requests: pl.LazyFrame, warm_up_s: float, metrics: Sequence[LatencyMetric] = LATENCY_METRICS
+) -> dict[str, float | None]:
     """Return mean, p50, p90 and p99 of every latency metric, null where nothing was measured.
 
     Values are sorted before they are summed, so that the mean is the same to the last bit however the rows
     come in.
     """
     statistics: dict[str, float | None] = {}
-    for metric in LATENCY_METRICS:
+    for metric in metrics:
         column = measured(requests, warm_up_s).select(metric.name).collect(engine="streaming").to_series()
         values = column.drop_nulls().sort().rechunk()
         statistics[f"{metric.name}_mean"] = float(np.mean(values.to_numpy())) if len(values) else None

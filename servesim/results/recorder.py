@@ -9,13 +9,13 @@ costs Python time per row.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from servesim.cluster.records import EVENT, OUTCOME, SAMPLE, SEGMENT, ClusterAccount
+from servesim.cluster.records import EVENT, OUTCOME, SAMPLE, SEGMENT, VISIBLE, ClusterAccount
 from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
 from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
@@ -23,6 +23,7 @@ from servesim.results.run_result import ResolvedScenario, RunResult
 from servesim.results.sinks import MemorySink, Sink
 from servesim.results.summary import SummaryOptions, summarize
 from servesim.results.totals import RunTotals
+from servesim.workload.schema import RESULT_EXTRAS
 
 FLUSH_BYTES = 4 << 20
 """A buffer is emptied when it holds more than this."""
@@ -37,6 +38,8 @@ class FrameRecorder:
         Where finished pieces of the frames go; `MemorySink` when left out.
     default_model
         Model of the requests whose workload names none.
+    extras
+        Those of `servesim.workload.schema.RESULT_EXTRAS` that the workload has.
 
     Examples
     --------
@@ -47,14 +50,22 @@ class FrameRecorder:
         result = recorder.result(account, scenario=scenario, provenance={...}, options=SummaryOptions(...))
     """
 
-    def __init__(self, sink: Sink | None = None, *, default_model: str | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink | None = None,
+        *,
+        default_model: str | None = None,
+        extras: Collection[str] = (),
+    ) -> None:
         self.outcomes = bytearray()
         self.segments = bytearray()
         self.events = bytearray()
         self.samples = bytearray()
+        self.visibles = bytearray()
         self.totals = RunTotals()
         self._sink: Sink = MemorySink() if sink is None else sink
         self._default_model = default_model
+        self._columns = [*ARRIVAL_COLUMNS, *(name for name in RESULT_EXTRAS if name in extras)]
         self._open: deque[_Arrivals] = deque()
         self._registered = 0
 
@@ -62,7 +73,7 @@ class FrameRecorder:
         """Take over a workload frame whose requests are about to arrive; ids count on from the last one's."""
         self._take_outcomes()
         self.tick()
-        kept = frame.select(ARRIVAL_COLUMNS)
+        kept = frame.select(self._columns)
         if self._default_model is not None:
             kept = kept.with_columns(pl.col("model").fill_null(self._default_model))
         self._open.append(_Arrivals(self._registered, kept))
@@ -126,7 +137,10 @@ class FrameRecorder:
                 "results: an outcome for a request that is not in the system (got request_ids "
                 f"{ids.min()} to {ids.max()}). expected each request once, and none before it arrives"
             )
+        seen = take_rows(self.visibles, VISIBLE) if self.visibles else None
         for arrivals in self._open:
+            if seen is not None:
+                arrivals.see(seen)
             own = rows[(ids >= arrivals.first_id) & (ids < arrivals.first_id + len(arrivals.outcomes))]
             if len(own):
                 arrivals.put(own)
@@ -136,7 +150,9 @@ class FrameRecorder:
         while self._open and (self._open[0].missing == 0 or not complete_only):
             piece = self._open.popleft()
             piece.add_to(self.totals)
-            self._sink.append("requests", requests_frame(piece.first_id, piece.frame, piece.outcomes))
+            self._sink.append(
+                "requests", requests_frame(piece.first_id, piece.frame, piece.outcomes, piece.visible_s)
+            )
 
     def _leave_out(self, arrived: int) -> None:
         """Drop the requests at the end of the last frame that had not arrived when the run ended."""
@@ -169,6 +185,15 @@ class _Arrivals:
         self.outcomes: Rows = np.zeros(frame.height, dtype=OUTCOME.dtype)
         self.outcomes["state"] = -1
         self.missing = frame.height
+        has_reasoning = "reasoning_tokens" in frame.columns
+        self.visible_s = np.full(frame.height, np.nan) if has_reasoning else None
+
+    def see(self, rows: Rows) -> None:
+        """Take in when some of the requests first emitted a token that the user sees."""
+        assert self.visible_s is not None, "only requests that reason have such rows"
+        position = rows["request_id"] - self.first_id
+        own = (position >= 0) & (position < len(self.visible_s))
+        self.visible_s[position[own]] = rows["visible_s"][own]
 
     def put(self, rows: Rows) -> None:
         """Take in the outcomes of some of the requests.
@@ -191,6 +216,7 @@ class _Arrivals:
         """Forget the requests from number *length* of this frame on."""
         self.frame = self.frame.head(length)
         self.outcomes = self.outcomes[:length]
+        self.visible_s = None if self.visible_s is None else self.visible_s[:length]
 
     def add_to(self, totals: RunTotals) -> None:
         """Add the requests to *totals*."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from servesim.results.parity import PARITY, SERVESIM_ONLY, SOURCES, STATISTICS_NOTE
-from servesim.results.schema import FRAMES, LATENCY_METRICS, STATISTICS, SUMMARY
+from servesim.results.schema import (
+    EXTRA_SUMMARY,
+    EXTRAS,
+    FRAMES,
+    LATENCY_METRICS,
+    STATISTICS,
+    SUMMARY,
+    VISIBLE_METRIC,
+    Column,
+)
 
 _FRAME_NOTES = {
     "requests": "One row per request that arrived, in order of `request_id`.",
@@ -35,16 +44,23 @@ def columns_page() -> str:
         "run. A value that does not exist, or has not happened, is null: never 0, never NaN.\n"
     ]
     for name, columns in FRAMES.items():
-        rows = [(f"`{c.name}`", _dtype(c.dtype), c.unit, f"{c.description}.") for c in columns]
-        table = _table(("column", "type", "unit", "meaning"), rows)
+        table = _columns_table(columns)
         parts.append(f"## {name}\n\n{_FRAME_NOTES[name]}\n\n{table}")
+        if name == "requests":
+            parts.append(f"Only where the workload has such requests:\n\n{_columns_table(EXTRAS.values())}")
     return "\n".join(parts)
+
+
+def _columns_table(columns: Iterable[Column]) -> str:
+    rows = [(f"`{c.name}`", _dtype(c.dtype), c.unit, f"{c.description}.") for c in columns]
+    return _table(("column", "type", "unit", "meaning"), rows)
 
 
 def metrics_page() -> str:
     """Return ``docs/reference/metrics.md``: start and end of every latency, and every key of the summary."""
-    latencies = [(f"`{m.name}`", f"{m.description}.", m.start, m.end) for m in LATENCY_METRICS]
-    keys = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in SUMMARY]
+    metrics = (*LATENCY_METRICS, VISIBLE_METRIC)
+    latencies = [(f"`{m.name}`", f"{m.description}.", m.start, m.end) for m in metrics]
+    keys = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in (*SUMMARY, *EXTRA_SUMMARY)]
     statistics = ", ".join(f"`_{statistic}`" for statistic in STATISTICS)
     return (
         "# Metrics\n\n"

@@ -15,7 +15,7 @@ import polars as pl
 
 from servesim.errors import ServesimError
 from servesim.results.frames import disk_errors
-from servesim.results.schema import FRAMES, SUMMARY, frame_schema
+from servesim.results.schema import EXTRAS, FRAMES, SUMMARY, frame_schema
 
 SUMMARY_FILE, PROVENANCE_FILE, HOST_FILE, SCENARIO_FILE = (
     "summary.json",
@@ -204,7 +204,7 @@ def _check_frame(path: Path, name: str) -> None:
     """Check that a Parquet file has its footer, which is written last, and the columns of the frame *name*."""
     with readable(path):
         schema = pl.read_parquet_schema(path)
-    expected = frame_schema(name)
+    expected = frame_schema(name, [key for key in EXTRAS if key in schema])
     if dict(schema) != dict(expected):
         differing = sorted({key for key, _ in set(schema.items()) ^ set(expected.items())})
         raise ServesimError(

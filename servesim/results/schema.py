@@ -6,6 +6,7 @@ How the values come about is in `columns` (frames) and `summary`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -93,6 +94,14 @@ LATENCY_METRICS = (
     ),
 )
 
+VISIBLE_METRIC = LatencyMetric(
+    "ttft_visible_s",
+    "Time to the first token that the user sees, after the reasoning",
+    "arrival of the request (arrival_s)",
+    "end of the step that emits the token after its reasoning_tokens",
+)
+"""Of requests that reason: in results whose workload has ``reasoning_tokens`` only."""
+
 _INT32, _INT64, _FLOAT64, _STRING = pl.Int32(), pl.Int64(), pl.Float64(), pl.String()
 _LATENCY = {metric.name: metric.description for metric in LATENCY_METRICS}
 
@@ -130,6 +139,21 @@ REQUESTS = (
     ),
 )
 """One row per request that arrived, in order of request_id."""
+
+EXTRAS = {
+    "image_tokens": Column("image_tokens", _INT32, "tokens", "Tokens of its prompt that come from images"),
+    "audio_tokens": Column("audio_tokens", _INT32, "tokens", "Tokens of its prompt that come from audio"),
+    "reasoning_tokens": Column(
+        "reasoning_tokens",
+        _INT32,
+        "tokens",
+        "Tokens of its output, from the first on, that the user does not see",
+    ),
+    "ttft_visible_s": Column(
+        "ttft_visible_s", _FLOAT64, "s", f"{VISIBLE_METRIC.description}; null if none came"
+    ),
+}
+"""Further columns of ``requests`` that a result has only where its workload has such requests."""
 
 SEGMENTS = (
     Column("replica", _INT32, "-", "Number of the replica"),
@@ -191,18 +215,25 @@ FRAMES: dict[str, tuple[Column, ...]] = {
 """The frames of a result by name."""
 
 
-def frame_schema(name: str) -> pl.Schema:
-    """Return the polars schema of the frame *name*, a key of `FRAMES`."""
-    return pl.Schema({column.name: column.dtype for column in FRAMES[name]})
+def frame_schema(name: str, extras: Collection[str] = ()) -> pl.Schema:
+    """Return the polars schema of the frame *name*, a key of `FRAMES`; *extras* are those of `EXTRAS` that it has."""
+    columns = [*FRAMES[name], *(EXTRAS[key] for key in EXTRAS if key in extras and name == "requests")]
+    return pl.Schema({column.name: column.dtype for column in columns})
 
 
-def _latency_keys() -> list[SummaryKey]:
+def result_extras(workload_extras: Collection[str]) -> tuple[str, ...]:
+    """Return those of `EXTRAS` that a result has whose workload has the columns *workload_extras*."""
+    visible = {VISIBLE_METRIC.name} if "reasoning_tokens" in workload_extras else set()
+    return tuple(name for name in EXTRAS if name in visible or name in workload_extras)
+
+
+def _latency_keys(metrics: Sequence[LatencyMetric]) -> list[SummaryKey]:
     words = {"mean": "Mean", "p50": "Median", "p90": "90 % quantile", "p99": "99 % quantile"}
     return [
         SummaryKey(
             f"{metric.name}_{statistic}", "s", f"{words[statistic]} of {metric.name} over measured requests"
         )
-        for metric in LATENCY_METRICS
+        for metric in metrics
         for statistic in STATISTICS
     ]
 
@@ -239,7 +270,7 @@ SUMMARY = (
         "tokens/s",
         "Tokens emitted, for unfinished requests too / duration_s, the warm-up included",
     ),
-    *_latency_keys(),
+    *_latency_keys(LATENCY_METRICS),
     SummaryKey(
         "kv_used_ratio_max", "0-1", "Largest share of a replica's KV-cache blocks taken at once, any replica"
     ),
@@ -282,3 +313,6 @@ SUMMARY = (
     SummaryKey("workload", "-", "What the reader or generator of the workload counted"),
 )
 """Keys of ``summary.json``, in its order. A value that cannot be told is null."""
+
+EXTRA_SUMMARY = tuple(_latency_keys([VISIBLE_METRIC]))
+"""Keys that follow where the workload has ``reasoning_tokens``."""

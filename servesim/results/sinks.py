@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +23,16 @@ class Sink(Protocol):
 
 
 class MemorySink:
-    """Keep every piece in memory."""
+    """Keep every piece in memory.
 
-    def __init__(self) -> None:
-        self._pieces = {name: [pl.DataFrame(schema=frame_schema(name))] for name in FRAMES}
+    Parameters
+    ----------
+    extras
+        Further columns of ``requests``: some of `servesim.results.schema.EXTRAS`.
+    """
+
+    def __init__(self, extras: Collection[str] = ()) -> None:
+        self._pieces = {name: [pl.DataFrame(schema=frame_schema(name, extras))] for name in FRAMES}
 
     def append(self, name: str, frame: pl.DataFrame) -> None:
         """Add *frame* to the end of the frame *name*."""
@@ -46,6 +53,8 @@ class ParquetSink:
     ----------
     beside
         Directory that the result will be saved as, or None when that is not known.
+    extras
+        Further columns of ``requests``: some of `servesim.results.schema.EXTRAS`.
 
     Raises
     ------
@@ -53,9 +62,11 @@ class ParquetSink:
         If the disk is full or not writable, here and in `append` and `close`.
     """
 
-    def __init__(self, beside: Path | None = None) -> None:
+    def __init__(self, beside: Path | None = None, extras: Collection[str] = ()) -> None:
         self._directory = SpillDirectory(beside)
-        self._files = {name: FrameFile(self._directory.path, name) for name in FRAMES}
+        self._files = {
+            name: FrameFile(self._directory.path, name, frame_schema(name, extras)) for name in FRAMES
+        }
 
     def append(self, name: str, frame: pl.DataFrame) -> None:
         """Add *frame* to the end of the frame *name*."""

@@ -22,7 +22,7 @@ from servesim.results.latencies import (
     slo_statistics,
 )
 from servesim.results.saturation import backlog_growing
-from servesim.results.schema import SUMMARY
+from servesim.results.schema import SUMMARY, VISIBLE_METRIC
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec
@@ -102,7 +102,10 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
     values |= {key: everything[key] for key in ("engine_steps", "kv_used_ratio_max", "utilization_ratio")}
     values |= _rates(requests, everything["output_tokens"], values)
     values |= _cost(account, everything["output_tokens"], options)
-    return {key.name: values[key.name] for key in SUMMARY}
+    summary = {key.name: values[key.name] for key in SUMMARY}
+    if VISIBLE_METRIC.name in requests.collect_schema():
+        summary |= latency_statistics(requests, options.warm_up_s, [VISIBLE_METRIC])
+    return summary
 
 
 def request_counts(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, Any]:

@@ -88,6 +88,14 @@ class EngineSpec(_Section):
         "by default "
         "since 0.14.",
     )
+    encoder_s_per_token: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time that the encoder takes for each token of an image or of audio, added to the step that "
+        "begins with its prompt; null: computed for an image encoder of 0.67e9 parameters "
+        "(docs/model/latency.md).",
+    )
     prefill_only_steps: bool = Field(
         default=False,
         description="Whether a step carries either prompts or decodes, never both, as vLLM's V0 engine did; "

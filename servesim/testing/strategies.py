@@ -40,7 +40,7 @@ SCHEDULERS: tuple[dict[str, Any], ...] = (
 
 @st.composite
 def request_tables(draw: st.DrawFn, *, max_requests: int = 30) -> Path:
-    """Draw a Parquet file of requests: ties, bursts, pauses; lengths from 1; priorities and sessions."""
+    """Draw a Parquet file of requests: ties, bursts, pauses; lengths from 1; tags; images, reasoning."""
     gaps_s = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.3, 1.0, 25.0])
     lengths = st.sampled_from([1, 2, 4, 16]) | st.integers(1, 40)
     sessions = st.sampled_from([None, "a", "b", "c"])
@@ -60,6 +60,14 @@ def request_tables(draw: st.DrawFn, *, max_requests: int = 30) -> Path:
     }
     rows[0] = (min(rows[0][0], 1.0), *rows[0][1:])  # before any horizon
     table = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("arrival_s").cum_sum())
+    if draw(st.booleans()):
+        parts = st.lists(st.sampled_from([None, 0, 1, 3, 40]), min_size=len(rows), max_size=len(rows))
+        for part, whole in (("image_tokens", "prompt_tokens"), ("reasoning_tokens", "output_tokens")):
+            drawn = [
+                None if count is None else min(count, most)
+                for count, most in zip(draw(parts), table[whole], strict=True)
+            ]
+            table = table.with_columns(pl.Series(part, drawn, dtype=pl.Int32))
     path = _directory() / f"{hashlib.sha256(table.write_csv().encode()).hexdigest()[:16]}.parquet"
     if not path.exists():
         table.write_parquet(path)

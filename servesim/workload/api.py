@@ -46,7 +46,11 @@ class Reader(Protocol):
 
 
 class Generator(Protocol):
-    """Make requests from random numbers."""
+    """Make requests from random numbers.
+
+    One whose requests have images, audio or reasoning also has an attribute ``extras``: which of
+    `servesim.workload.schema.RESULT_EXTRAS` they may have.
+    """
 
     @property
     def requests(self) -> int | None:

@@ -15,10 +15,10 @@ import polars as pl
 from servesim.errors import ScenarioError
 from servesim.rng import stream
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
-from servesim.workload.generated import ends, generated
+from servesim.workload.generated import ends, extras_of, generated
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
-from servesim.workload.schema import CHUNK_ROWS, Workload
+from servesim.workload.schema import CHUNK_ROWS, RESULT_EXTRAS, Workload
 from servesim.workload.source import load, slices
 from servesim.workload.spec import MixSpec, WindowSpec, WorkloadSpec
 from servesim.workload.stream import RequestStream, counted, in_words
@@ -77,12 +77,15 @@ class StreamedWorkload:
     ----------
     requests
         How many requests there will be, or None when that is not known in advance.
+    extras
+        Columns of `servesim.workload.schema.RESULT_EXTRAS` that requests may have.
     notes
         Counts worth telling the user; complete after the last frame.
     """
 
     def __init__(self, requests: RequestStream) -> None:
         self.requests = requests.requests
+        self.extras = requests.extras
         self.notes = requests.notes
         if self.requests is not None:
             self.notes["requests"] = self.requests  # told even if the run ends before the stream does
@@ -125,6 +128,7 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         return RequestStream(
             frames=lambda: slices(frame),
             requests=frame.height,
+            extras=frozenset(RESULT_EXTRAS).intersection(frame.columns),
             notes=notes,
             left=lambda: [_from_trace(frame["arrival_s"], spec.window)],
         )
@@ -137,6 +141,7 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         frames=lambda: counted(generated(generator, who, seed), made, "generated"),
         requests=requests if duration_s is None else None,
         period_s=None if requests else duration_s,
+        extras=extras_of(generator),
         left=lambda: in_words(made),
     )
 

@@ -10,6 +10,7 @@ from servesim.errors import PluginError, ServesimError, TraceError, plugin_faile
 from servesim.workload.api import Generator
 from servesim.workload.checks import ROW
 from servesim.workload.contract import check_columns, conform, typed
+from servesim.workload.schema import RESULT_EXTRAS
 
 
 def ends(generator: Generator, who: str) -> tuple[int | None, float | None]:
@@ -24,6 +25,11 @@ def ends(generator: Generator, who: str) -> tuple[int | None, float | None]:
         if not hasattr(generator, name):
             raise PluginError(f"{who}: has no attribute {name}. expected a number or None")
     return generator.requests, generator.duration_s
+
+
+def extras_of(generator: Generator) -> frozenset[str]:
+    """Return which columns of `RESULT_EXTRAS` the requests of *generator* may have."""
+    return frozenset(getattr(generator, "extras", ()))
 
 
 def generated(generator: Generator, who: str, seed: int) -> Iterator[pl.DataFrame]:
@@ -52,6 +58,10 @@ def generated(generator: Generator, who: str, seed: int) -> Iterator[pl.DataFram
         if not isinstance(frame, pl.DataFrame):
             raise PluginError(f"{who}: not a frame (got {type(frame).__name__}). expected a polars DataFrame")
         check_columns(frame, who)
+        for name in set(RESULT_EXTRAS).intersection(frame.columns) - extras_of(generator):
+            raise PluginError(
+                f"{who}: {name}: not announced (got the column). expected it in the attribute extras"
+            )
         try:
             requests = typed(frame.with_row_index(ROW, offset=rows + 1), who)
         except TraceError as error:

@@ -21,6 +21,7 @@ def merge(parts: Sequence[RequestStream]) -> RequestStream:
         frames=lambda: _merged([part.frames() for part in parts]),
         requests=None if None in counts else sum(count for count in counts if count is not None),
         period_s=None if None in periods else max(period for period in periods if period is not None),
+        extras=frozenset().union(*(part.extras for part in parts)),
         notes={
             f"sources.{index}.{name}": value
             for index, part in enumerate(parts)

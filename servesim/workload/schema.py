@@ -39,6 +39,9 @@ stands behind its predecessor and has the ``arrival_s`` of its session's first r
 session is known when it begins.
 """
 
+RESULT_EXTRAS = ("image_tokens", "audio_tokens", "reasoning_tokens")
+"""Columns that a result has only where the workload has them."""
+
 TOKENS_MAX = 2**31 - 1
 """Largest length that a column of `SCHEMA` holds."""
 
@@ -56,12 +59,15 @@ class Workload(Protocol):
     ----------
     requests
         How many requests there will be, or None when that is not known in advance.
+    extras
+        Those of `RESULT_EXTRAS` that requests may have.
     notes
         Counts worth telling the user (rows read, rows sorted, failures dropped, ...); complete after the last
         frame.
     """
 
     requests: int | None
+    extras: frozenset[str]
     notes: dict[str, int | float | str]
 
     def frames(self) -> Iterator[pl.DataFrame]:

@@ -21,6 +21,8 @@ class RequestStream:
     period_s
         Length of the observed time, from 0 to the end of a window or of a generator's duration; None where
         only the arrivals themselves are known.
+    extras
+        Those of `servesim.workload.schema.RESULT_EXTRAS` that requests may have.
     notes
         Counts worth telling the user.
     left
@@ -31,6 +33,7 @@ class RequestStream:
     frames: Callable[[], Iterator[pl.DataFrame]]
     requests: int | None
     period_s: float | None = None
+    extras: frozenset[str] = frozenset()
     notes: dict[str, int | float | str] = field(default_factory=dict)
     left: Callable[[], list[str]] = list
 

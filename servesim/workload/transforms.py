@@ -24,7 +24,7 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
     """
     window, resample = spec.window, spec.resample
     period_s = window.end_s - window.start_s if window else origin.period_s
-    columns = _columns(spec)
+    columns = _columns(spec, origin.extras)
     left: dict[str, int] = {}
 
     def once() -> Iterator[pl.DataFrame]:
@@ -54,6 +54,7 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
         if spec.max_requests is None or requests is None
         else min(requests, spec.max_requests),
         period_s=None if period_s is None else period_s * spec.repeat / spec.rate_scale,
+        extras=origin.extras,
         notes=origin.notes,
         left=lambda: [*origin.left(), *in_words(left)],
     )
@@ -81,12 +82,18 @@ def rebatch(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
         yield pl.concat(held, rechunk=True)
 
 
-def _columns(spec: TransformSpec) -> list[pl.Expr]:
-    """Return what *spec* does to single values."""
+_PARTS = {"prompt_tokens": ("image_tokens", "audio_tokens"), "output_tokens": ("reasoning_tokens",)}
+
+
+def _columns(spec: TransformSpec, extras: frozenset[str]) -> list[pl.Expr]:
+    """Return what *spec* does to single values; the parts of a length keep their share of it, rounded down."""
     changed: list[pl.Expr] = []
     for name, lengths in (("prompt_tokens", spec.prompt_tokens), ("output_tokens", spec.output_tokens)):
         if lengths is not None:
             changed.append(_scaled(name, lengths))
+            for part in extras.intersection(_PARTS[name]):
+                kept = pl.col(part).cast(pl.Int64) * _scaled(name, lengths).cast(pl.Int64)
+                changed.append((kept // pl.col(name)).cast(pl.Int32).alias(part))
     if spec.model is None and spec.model_map:
         changed.append(pl.col("model").replace(spec.model_map))
     for name in ("model", "tenant", "slo_class"):
