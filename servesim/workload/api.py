@@ -48,8 +48,8 @@ class Reader(Protocol):
 class Generator(Protocol):
     """Make requests from random numbers.
 
-    One whose requests have images, audio or reasoning also has an attribute ``extras``: which of
-    `servesim.workload.schema.RESULT_EXTRAS` they may have.
+    One whose requests have images, audio, reasoning or follow-ups also has an attribute ``extras``: which of
+    `servesim.workload.schema.ANNOUNCED` they may have.
     """
 
     @property

@@ -77,3 +77,19 @@ def follow_ups(requests: pl.DataFrame, where: str) -> tuple[pl.DataFrame, Notes]
         "overlaps": int(overlaps),
     }
     return linked.drop(END, strict=False).sort("arrival_s", maintain_order=True), notes
+
+
+def whole_sessions(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the same requests with none of a session in another frame than its first: none of a time, for that."""
+    held: list[pl.DataFrame] = []
+    for frame in frames:
+        if frame.is_empty():
+            continue
+        last_s = frame["arrival_s"][-1]
+        cut = int(frame["arrival_s"].search_sorted(last_s, side="left"))
+        if cut or (held and held[-1]["arrival_s"][-1] < last_s):
+            yield pl.concat([*held, frame.head(cut)], rechunk=True)
+            held = []
+        held.append(frame.slice(cut))
+    if held:
+        yield pl.concat(held, rechunk=True)
