@@ -189,7 +189,7 @@ def run(
         member.close(end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
     return Run(
-        arrived=pl.concat(buffers.frames),
+        arrived=pl.concat([frame([]), *buffers.frames]),
         outcomes=outcomes[np.argsort(outcomes["request_id"], kind="stable")],
         segments=np.frombuffer(bytes(buffers.segments), SEGMENT.dtype),
         events=np.frombuffer(bytes(buffers.events), EVENT.dtype),
