@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from harness import run
+from harness import Linear, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,9 @@ from servesim.policies.predictors import Oracle
 from servesim.policies.routers import LeastRequests, LeastTokens, PowerOfTwo, RoundRobin, SessionAffinity
 from servesim.policies.schedulers import FirstComeFirstServed, Priority, ShortestJobFirst
 
+GRID = Linear(base_s=0.25)
+"""Every step ends on a grid, whatever the batch: step ends of several replicas, and ends of think times, tie."""
+
 ROUTERS = st.sampled_from([RoundRobin, LeastRequests, LeastTokens, PowerOfTwo, SessionAffinity])
 SCHEDULERS = st.sampled_from([FirstComeFirstServed, Priority, lambda: ShortestJobFirst(predictor=Oracle())])
 
@@ -23,7 +26,7 @@ SCHEDULERS = st.sampled_from([FirstComeFirstServed, Priority, lambda: ShortestJo
 @given(
     session_requests(),
     engines(),
-    latencies,
+    st.just(GRID) | latencies,
     loops,
     st.integers(1, 4),
     ROUTERS,
