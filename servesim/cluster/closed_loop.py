@@ -4,10 +4,10 @@ A *follow-up* (`servesim.workload.schema.SCHEMA`) is due its think time after it
 the system, finished or rejected. With a limit of N, a request enters when it is due and fewer than N are in the system.
 Who enters first among those that are due is told by (due time, row of the workload).
 
-What is due later than the present enters before the step ends of its time, as every arrival does. What a step end makes
-due at once (no think time, or a place that it frees) enters after all step ends of that time, of whatever replica, and
-finds work to join at the boundaries that follow. So the order never depends on which replica was looked at first, nor on
-leaps: in both modes all boundaries of the time have been passed.
+What is due later than the present enters before the step ends of its time, as every arrival does. What a step end
+makes due at once (no think time, or a place that it frees) enters after all step ends of that time, of whatever
+replica, and joins at the boundaries that follow. So the order never depends on which replica was looked at first, nor
+on leaps: in both modes all boundaries of the time have been passed.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from servesim.errors import TraceError
+from servesim.workload.checks import check_numbers, first_wrong
 
 END = "end_s"
 """Column that a reader may return beside those of `SCHEMA`: when the request ended in the trace, in the time of
@@ -77,6 +78,37 @@ def follow_ups(requests: pl.DataFrame, where: str) -> tuple[pl.DataFrame, Notes]
         "overlaps": int(overlaps),
     }
     return linked.drop(END, strict=False).sort("arrival_s", maintain_order=True), notes
+
+
+def ends(requests: pl.DataFrame, where: str) -> pl.Series:
+    """Return the column ``end_s`` of a trace as seconds, null where the end is not known.
+
+    Raises
+    ------
+    TraceError
+        At the first value that is no time at or after the request's arrival.
+    """
+    given = requests.filter(pl.col(END).is_not_null())
+    if not given.is_empty():
+        early = check_numbers(given, END, where) < given["arrival_s"].cast(pl.Float64)
+        if wrong := first_wrong(given, early):
+            raise TraceError(
+                f"{where}: row {wrong[1]}: {END}: before the request arrives (got {given[END][wrong[0]]!r}). "
+                f"expected >= {given['arrival_s'][wrong[0]]!r}"
+            )
+    return requests[END].cast(pl.Float64)
+
+
+def numbered(frame: pl.DataFrame, number: int | pl.Series) -> pl.DataFrame:
+    """Return *frame* with the *number* of a repetition or block behind the name of each session."""
+    text = pl.lit(number).cast(pl.String)
+    return frame.with_columns(session=pl.col("session") + "#" + text)
+
+
+def of_source(frames: Iterator[pl.DataFrame], index: int) -> Iterator[pl.DataFrame]:
+    """Yield *frames* with the number of their source in front of the name of each session."""
+    name = pl.lit(f"{index}/") + pl.col("session")
+    return (frame.with_columns(session=name) for frame in frames)
 
 
 def whole_sessions(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

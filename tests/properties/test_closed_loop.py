@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from harness import Linear, run
@@ -74,7 +75,7 @@ def test_every_follow_up_has_its_cause(work, settings_, latency, replicas):
             (prompt, output, think_s) for _, prompt, output, _, _, think_s in expected
         ]
         assert rows[0][0]["arrival_s"] == expected[0][0]
-        for (_, end_s), (row, _) in zip(rows[:-1], rows[1:], strict=True):
+        for (_, end_s), (row, _) in pairwise(rows):
             assert row["arrival_s"] == end_s + row["think_s"]
     assert len(arrived) == len(work)
 
@@ -87,9 +88,7 @@ def test_a_limit_binds_and_wastes_no_place(work, settings_, latency, limit):
     times_s = result.arrived["arrival_s"].to_list()
     ends_s = left_s(result)
     for now in times_s:
-        inside = sum(
-            arrival_s <= now < end_s for arrival_s, end_s in zip(times_s, ends_s, strict=True)
-        )
+        inside = sum(arrival_s <= now < end_s for arrival_s, end_s in zip(times_s, ends_s, strict=True))
         assert inside <= limit
     ended = {}
     for row, now, end_s in zip(result.arrived.rows(named=True), times_s, ends_s, strict=True):

@@ -39,13 +39,16 @@ def test_a_follow_up_arrives_its_think_time_after_the_end():
 def test_requests_that_ask_for_nothing_of_the_kind_are_served_as_ever():
     """Without think times and limits that bind, both kinds of arrivals give the same bytes."""
     work = [ask(0.3 * i, 1 + i % 4, str(i % 3)) for i in range(20)]
-    open_loop, closed = run(work, replicas=2), run(work, replicas=2, loop=Loop(follow_ups=True, max_concurrency=20))
+    open_loop, closed = (
+        run(work, replicas=2),
+        run(work, replicas=2, loop=Loop(follow_ups=True, max_concurrency=20)),
+    )
     assert open_loop.outcomes.tobytes() == closed.outcomes.tobytes()
     assert open_loop.segments.tobytes() == closed.segments.tobytes()
 
 
 def test_without_thinking_it_arrives_when_its_predecessor_ends_and_joins_the_next_step():
-    """b decodes from 0 to 10; a's first request ends at 2, and the follow-up of time 2 joins the step from 3 on."""
+    """One decodes from 0 to 10; a's first request ends at 2, and the follow-up of time 2 joins the step from 3 on."""
     work = [ask(0.0, 10, "b"), ask(0.0, 2, "a"), ask(0.0, 2, "a", 0.0)]
     result = run(work, loop=FOLLOW_UPS)
     assert times(result)[2] == ("a", 2.0, 5.0)
@@ -96,7 +99,7 @@ def test_due_times_and_stream_arrivals_share_one_order():
 
 
 def test_a_rejected_request_lets_its_session_go_on():
-    """A prompt that can never fit leaves at once, and its follow-up thinks from then on; without thinking it is there."""
+    """A prompt that can never fit leaves at once, and its follow-up thinks from then on, or is there at once."""
     settings = engine(context_limit=10)
     work = [ask(1.0, 1, "a", prompt=50), ask(1.0, 1, "a", 0.0, prompt=60), ask(1.0, 2, "a", 2.5)]
     result = run(work, settings=settings, loop=FOLLOW_UPS)
@@ -137,7 +140,13 @@ def test_follow_ups_wait_for_places_too():
 
 def test_the_horizon_is_about_real_arrivals():
     """Follow-ups that are due at or after it never come, nor what waits for them; nor who finds no place before."""
-    work = [ask(0.0, 4, "a"), ask(0.0, 1, "a", 2.0), ask(0.0, 1, "a", 0.0), ask(1.0, 1, "b"), ask(1.0, 1, "b", 0.0)]
+    work = [
+        ask(0.0, 4, "a"),
+        ask(0.0, 1, "a", 2.0),
+        ask(0.0, 1, "a", 0.0),
+        ask(1.0, 1, "b"),
+        ask(1.0, 1, "b", 0.0),
+    ]
     result = run(work, loop=FOLLOW_UPS, horizon_s=6.0)
     assert [session for session, *_ in times(result)] == ["a", "b", "b"]
     result = run([ask(0.0, 5), ask(0.0, 5), ask(0.0, 5)], loop=Loop(max_concurrency=1), horizon_s=7.0)
@@ -181,5 +190,7 @@ def test_a_router_sees_the_cluster_without_the_request_that_has_left():
 )
 def test_a_follow_up_without_predecessor_is_refused(work):
     """The message names the session and the time."""
-    with pytest.raises(TraceError, match=r"workload: a follow-up without a predecessor \(got session '[ab]' at"):
+    with pytest.raises(
+        TraceError, match=r"workload: a follow-up without a predecessor \(got session '[ab]' at"
+    ):
         run(work, loop=FOLLOW_UPS)
