@@ -122,16 +122,13 @@ class Replica:
 
         self.batch = BatchShape()  # of the segment
         self.encoder_tokens = 0  # of the prompts that were admitted for the next step
-        self.start_s = 0.0
-        self.step_s = 0.0
-        self.growth_s = 0.0
+        self.start_s = self.step_s = self.growth_s = 0.0
         self.limit = 0  # steps that the segment may have at most
         self.done = 0  # steps of it that are booked
         self.planned = 0  # steps of it after which the replica wakes up
 
         # Integrals of queue and batch size: the times at which requests left, minus those at which they came.
-        self.queue_area_s = 0.0
-        self.batch_area_s = 0.0
+        self.queue_area_s = self.batch_area_s = 0.0
         self.completed = self.output_tokens = self.steps = 0
         self.idle_s = self.idle_since_s = 0.0
 
