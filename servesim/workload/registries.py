@@ -29,6 +29,8 @@ GENERATORS = Registry(
         "weibull": "servesim.generators.arrivals:Weibull",
         "constant": "servesim.generators.arrivals:Constant",
         "mmpp": "servesim.generators.mmpp:Mmpp",
+        "closed_loop": "servesim.generators.closed_loop:ClosedLoop",
+        "sessions": "servesim.generators.sessions:Sessions",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""
