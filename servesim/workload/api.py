@@ -46,7 +46,10 @@ class Reader(Protocol):
 
 
 class Generator(Protocol):
-    """Make requests from random numbers."""
+    """Make requests from random numbers.
+
+    One that has something to tell the user may have ``notes``, as a reader has; they are read before its requests.
+    """
 
     @property
     def requests(self) -> int | None:

@@ -137,6 +137,7 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         frames=lambda: counted(generated(generator, who, seed), made, "generated"),
         requests=requests if duration_s is None else None,
         period_s=None if requests else duration_s,
+        notes=dict(getattr(generator, "notes", {})),
         left=lambda: in_words(made),
     )
 

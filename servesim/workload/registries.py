@@ -25,6 +25,7 @@ GENERATORS = Registry(
         "weibull": "servesim.generators.arrivals:Weibull",
         "constant": "servesim.generators.arrivals:Constant",
         "mmpp": "servesim.generators.mmpp:Mmpp",
+        "servegen": "servesim.servegen.generator:ServeGen",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""
