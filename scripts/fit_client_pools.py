@@ -121,7 +121,7 @@ def as_toml(source: str, pool: ClientPool, clients: list[dict[str, Any]]) -> str
     lines = [
         f"# Numbers fitted to the clients of {source} in ServeGen's release (Xiang et al., NSDI 2026;",
         "# github.com/alibaba/ServeGen @f891d118, Apache-2.0). Made by scripts/fit_client_pools.py; the model",
-        "# and its error are in docs/model/client-pools.md, the levels of quantiles in servesim/servegen/parametric.py.",
+        "# and its error are in docs/model/client-pools.md, the levels of quantiles in parametric.py beside it.",
         "",
         f"windows = {pool.windows}",
     ]

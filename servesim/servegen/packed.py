@@ -77,10 +77,8 @@ def write_packed(pool: ClientPool, trace: Path) -> Path:
         "window6h",
         "field",
         pl.Series("n", [float(table.weights[place].sum()) for place in places]),
-        pl.Series(
-            "dvalues", [np.diff(table.values[place], prepend=0) for place in places], dtype=pl.List(pl.Int32)
-        ),
-        pl.Series("counts", [table.weights[place] for place in places], dtype=pl.List(pl.Float64)),
+        pl.Series("dvalues", [pl.Series(np.diff(table.values[place], prepend=0)) for place in places]),
+        pl.Series("counts", [pl.Series(table.weights[place]) for place in places]),
     ).write_parquet(dataset)
     return dataset
 
