@@ -71,8 +71,8 @@ def fit_pool(
 def fit_gaps(requests: pl.DataFrame) -> pl.DataFrame:
     """Return a row per client and window with the columns of `ACTIVITY`; *requests* have ``client`` and ``window``."""
     keys = ["client", "window"]
-    ordered = requests.select(*keys, "arrival_s").sort(*keys, "arrival_s")
-    gaps = ordered.with_columns(gap=pl.col("arrival_s").diff().over(keys))
+    gaps = _without_ties(requests.select(*keys, "arrival_s").sort(*keys, "arrival_s"))
+    gaps = gaps.with_columns(gap=pl.col("arrival_s").diff().over(keys))
     counts = gaps.group_by(keys, maintain_order=True).agg(requests=pl.len().cast(pl.Float64))
     fitted = counts.filter(pl.col("requests") >= FEWEST_REQUESTS)
     few = counts.filter(pl.col("requests") < FEWEST_REQUESTS).with_columns(
@@ -92,6 +92,15 @@ def fit_gaps(requests: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def _without_ties(arrivals: pl.DataFrame) -> pl.DataFrame:
+    """Return *arrivals*, in order by client, with equal times spread over the resolution: the smallest gap above 0."""
+    gaps = arrivals.select(pl.col("arrival_s").diff().over("client")).to_series()
+    resolution = gaps.filter(gaps > 0).min() or 1e-6
+    ties = ["client", "arrival_s"]
+    share = pl.int_range(pl.len()).over(ties) / pl.len().over(ties)
+    return arrivals.with_columns(pl.col("arrival_s") + share * resolution)
+
+
 def _fits(gaps: Floats, sizes: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
     """Return CV and the likelier fit of each sample; samples lie one behind the other in *gaps*."""
     starts = np.cumsum(sizes) - sizes
@@ -100,9 +109,6 @@ def _fits(gaps: Floats, sizes: NDArray[np.int64]) -> dict[str, NDArray[np.generi
         means: Floats = np.add.reduceat(values, starts) / sizes
         return means
 
-    positive = gaps[gaps > 0]
-    resolution = float(positive.min()) / 2 if len(positive) else 1e-6
-    gaps = np.maximum(gaps, resolution)  # times are rounded: a gap of 0 is one below the resolution
     average, log = mean(gaps), np.log(gaps)
     mean_log = mean(log)
     variance = np.maximum(mean((gaps - np.repeat(average, sizes)) ** 2), 0.0)
