@@ -52,7 +52,10 @@ def pool_of(
         orient="row",
     )
     rows = pl.DataFrame(
-        [(number[client], window, field, len(histogram)) for (client, window, field), histogram in known.items()],
+        [
+            (number[client], window, field, len(histogram))
+            for (client, window, field), histogram in known.items()
+        ],
         schema=["client", "window6h", "field", "size"],
         orient="row",
     )

@@ -59,7 +59,12 @@ def test_a_rate_keeps_the_proportions(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "curve", [[20, 5.0, 10.0], [[0, 20.0], [600, 5.0], [1200, 10.0]], [[0, 30.0], [300, 10.0], [600, 5.0], [1200, 10]]]
+    "curve",
+    [
+        [20, 5.0, 10.0],
+        [[0, 20.0], [600, 5.0], [1200, 10.0]],
+        [[0, 30.0], [300, 10.0], [600, 5.0], [1200, 10]],
+    ],
 )
 def test_a_rate_curve_is_followed(path: Path, curve: list[Any]) -> None:
     """Per window or as steps, within a window as their mean: 12,000, 3,000, 6,000 and, holding on, 6,000 requests."""
@@ -98,7 +103,9 @@ def test_clients_are_chosen(path: Path) -> None:
     pool = pool_of()
     assert set(counts(collect(block(path, clients={"top": 2})))) == {"a", "b"}
     assert set(counts(collect(block(path, clients={"ids": ["c", "a"]})))) == {"a", "c"}
-    choices = {tuple(chosen(pool, ServeGen(path=path, clients=_sample(2)).clients, seed)) for seed in range(20)}
+    choices = {
+        tuple(chosen(pool, ServeGen(path=path, clients=_sample(2)).clients, seed)) for seed in range(20)
+    }
     assert choices == {(0, 1), (0, 2), (1, 2)}
 
 
@@ -122,7 +129,9 @@ def test_six_hours_without_lengths_take_the_latest_before_or_the_first(tmp_path:
     """A histogram is only in the second and the fourth six hours: the first takes the second's, the third, too."""
     lengths = {("a", 1, field): {5: 1} for field in ("input_tokens", "output_tokens")}
     lengths |= {("a", 3, field): {9: 1} for field in ("input_tokens", "output_tokens")}
-    pool = pool_of(activity=[("a", window, 10, False, 1.0, 60.0) for window in range(6 * 36)], lengths=lengths)
+    pool = pool_of(
+        activity=[("a", window, 10, False, 1.0, 60.0) for window in range(6 * 36)], lengths=lengths
+    )
     numbers = pool.histograms("input_tokens")
     values = [pool.lengths.histogram(number)[0][0] for number in numbers[0]]
     assert values == [5, 5, 5, 9, 9, 9]
@@ -148,7 +157,7 @@ def rank_correlation(requests: pl.DataFrame) -> float:
 @pytest.mark.parametrize("copula", [-0.6, 0.0, 0.4, 1.0])
 def test_prompt_and_output_have_the_asked_rank_correlation(tmp_path: Path, copula: float) -> None:
     """On lengths without ties, Spearman's coefficient is what was asked, and the marginals stay."""
-    wide = {number: 1 for number in range(1, 50_001)}
+    wide = dict.fromkeys(range(1, 50001), 1)
     lengths = {("a", 0, field): wide for field in ("input_tokens", "output_tokens")}
     activity = [("a", window, 600, False, 1.0, 1.0) for window in range(36)]
     path = write(tmp_path / "wide.trace.parquet", pool_of(activity=activity, lengths=lengths))
@@ -159,7 +168,11 @@ def test_prompt_and_output_have_the_asked_rank_correlation(tmp_path: Path, copul
 
 def test_reasoning_tokens_are_a_share_of_the_output(tmp_path: Path) -> None:
     """A share of 334/501 of 300 tokens is 200."""
-    lengths = {("a", 0, "input_tokens"): {5: 1}, ("a", 0, "output_tokens"): {300: 1}, ("a", 0, "reason_ratio"): {334: 1}}
+    lengths = {
+        ("a", 0, "input_tokens"): {5: 1},
+        ("a", 0, "output_tokens"): {300: 1},
+        ("a", 0, "reason_ratio"): {334: 1},
+    }
     pool = pool_of(activity=[("a", 0, 10, False, 1.0, 60.0)], lengths=lengths)
     requests = collect(block(write(tmp_path / "r.trace.parquet", pool)))
     assert set(requests["reasoning_tokens"]) == {200}
@@ -174,7 +187,9 @@ def test_images_are_part_of_the_prompt(tmp_path: Path) -> None:
         ("a", 0, "output_tokens"): {9: 1},
     }
     activity = [("a", window, 600, False, 1.0, 1.0) for window in range(36)]
-    requests = collect(block(write(tmp_path / "m.trace.parquet", pool_of(activity=activity, lengths=lengths))))
+    requests = collect(
+        block(write(tmp_path / "m.trace.parquet", pool_of(activity=activity, lengths=lengths)))
+    )
     assert set(requests["image_tokens"]) == {0, 200, 400, 600}
     assert (requests["prompt_tokens"] - requests["image_tokens"] == 50).all()
     assert (requests["image_tokens"] == 400).mean() == pytest.approx(0.25, abs=0.02)
@@ -207,9 +222,13 @@ def test_a_longer_run_begins_with_the_shorter_one(path: Path, mode: str) -> None
     """Neither requests nor duration change a request that is there anyway, nor how many frames are taken."""
     long = collect(block(path, mode=mode, duration_s=30_000.0))
     assert collect(block(path, mode=mode, requests=7_000)).equals(long.head(7_000))
-    assert collect(block(path, mode=mode, duration_s=3_333.0)).equals(long.filter(pl.col("arrival_s") < 3_333.0))
+    assert collect(block(path, mode=mode, duration_s=3_333.0)).equals(
+        long.filter(pl.col("arrival_s") < 3_333.0)
+    )
     some = islice(build(block(path, mode=mode, duration_s=30_000.0)).frames(), 1)
-    assert next(some).equals(long.head(next(build(block(path, mode=mode, duration_s=30_000.0)).frames()).height))
+    assert next(some).equals(
+        long.head(next(build(block(path, mode=mode, duration_s=30_000.0)).frames()).height)
+    )
     assert not collect(block(path, mode=mode, requests=100), seed=1).equals(long.head(100))
 
 
@@ -234,7 +253,10 @@ def test_slots_leave_idle_windows_empty() -> None:
     [
         ({"clients": {"ids": ["d"]}}, "clients: unknown (got 'd')"),
         ({"clients": {"top": 9}}, "more than the pool 'three' has (got 9)"),
-        ({"span": {"end_s": 43_200}}, "span: beyond the pool 'three' (got end_s 43200). expected at most 21600"),
+        (
+            {"span": {"end_s": 43_200}},
+            "span: beyond the pool 'three' (got end_s 43200). expected at most 21600",
+        ),
         ({"rate_per_s": 1.0, "scale": 2.0}, "rate_per_s and scale (got both, scale 2.0)"),
         ({"pool": "language"}, "pool and path (got both)"),
         ({"rate_per_s": [[0, 1.0], [0, 2.0]]}, "times are not in order"),
@@ -249,7 +271,13 @@ def test_bad_parameters_are_refused(path: Path, parameters: dict[str, Any], mess
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"clients": {"top": 1, "sample": 1}}, {"span": {"end_s": 601}}, {"rate_per_s": []}, {"rate_per_s": 0.0}, {"copula": 2.0}],
+    [
+        {"clients": {"top": 1, "sample": 1}},
+        {"span": {"end_s": 601}},
+        {"rate_per_s": []},
+        {"rate_per_s": 0.0},
+        {"copula": 2.0},
+    ],
 )
 def test_values_out_of_range_are_refused(path: Path, parameters: dict[str, Any]) -> None:
     """By the schema, before anything is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_the_likelier_family_and_its_parameters_are_found(shape: float, weibull:
 
 
 def test_the_equation_of_the_gamma_shape_is_solved() -> None:
-    """ln k - digamma(k) of the answer is what was given."""
+    """What is left of ln k minus digamma(k) of the answer is what was given."""
     from scipy.special import digamma
 
     excess = np.geomspace(1e-4, 50, 40)
@@ -50,7 +51,12 @@ def test_rates_are_counted_per_window_and_lengths_per_six_hours() -> None:
     """Two clients; the second one sends in the second six hours only."""
     times = [0.0, 1.0, 700.0, 21_600.0, 21_601.0]
     pool = fit_pool(
-        requests(arrival_s=times, tenant=["a", "a", "a", "b", "a"], prompt_tokens=[5, 5, 9, 7, 8], output_tokens=[1] * 5)
+        requests(
+            arrival_s=times,
+            tenant=["a", "a", "a", "b", "a"],
+            prompt_tokens=[5, 5, 9, 7, 8],
+            output_tokens=[1] * 5,
+        )
     )
     assert pool.clients == ("a", "b")
     assert pool.windows == 72
@@ -65,7 +71,9 @@ def test_a_fitted_pool_generates_what_it_was_fitted_to(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     gaps = {"calm": rng.gamma(2.0, 0.5, 40_000), "bursty": rng.weibull(0.5, 20_000)}
     given = pl.concat(
-        requests(arrival_s=np.cumsum(gap), tenant=[name] * len(gap), prompt_tokens=rng.integers(1, 500, len(gap)))
+        requests(
+            arrival_s=np.cumsum(gap), tenant=[name] * len(gap), prompt_tokens=rng.integers(1, 500, len(gap))
+        )
         for name, gap in gaps.items()
     )
     path = write(tmp_path / "own.trace.parquet", fit_pool(given))
@@ -97,10 +105,29 @@ def test_reasoning_and_images_become_fields() -> None:
     reason = fit_pool(requests(**base, prompt_tokens=[5, 5], reasoning_tokens=[50, 50]))
     assert reason.lengths.histogram(int(reason.histograms("reason_ratio")[0, 0]))[0].tolist() == [250]
     images = fit_pool(requests(**base, prompt_tokens=[500, 80], image_tokens=[420, None]))
-    found = {field: images.lengths.histogram(int(images.histograms(field)[0, 0]))[0].tolist() for field in images.lengths.fields if images.histograms(field)[0, 0] >= 0}
+    found = {
+        field: images.lengths.histogram(int(images.histograms(field)[0, 0]))[0].tolist()
+        for field in images.lengths.fields
+        if images.histograms(field)[0, 0] >= 0
+    }
     assert found["text_tokens"] == [80]
     assert found["image_count"] == [0, 1]
     assert found["image_tokens"] == [420]
+
+
+def test_the_how_to_fits_a_pool_that_generates(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's code runs; what it writes is a pool of the sample's tenants."""
+    page = (root / "docs" / "how-to" / "generate-from-clients.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "traces").symlink_to(root / "traces")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    made = collect({"generator": {"name": "servegen", "path": str(tmp_path / "own.trace.parquet")}})
+    sample = pl.read_csv(root / "traces" / "table_sample.csv")
+    assert set(made["tenant"]) == set(sample["team"])
+    assert made.height == pytest.approx(sample.height, rel=0.2)
 
 
 def test_sessions_may_be_clients() -> None:
@@ -115,7 +142,10 @@ def test_sessions_may_be_clients() -> None:
         ({"arrival_s": [], "tenant": []}, "no requests"),
         ({"arrival_s": [0.0]}, "tenant: requests without a client (got 1)"),
         ({"arrival_s": [0.0, 1.0], "tenant": ["a", None]}, "tenant: requests without a client (got 1)"),
-        ({"arrival_s": [0.0, 0.0], "tenant": ["a", "a"], "think_s": [None, 3.0]}, "think_s: requests without a time"),
+        (
+            {"arrival_s": [0.0, 0.0], "tenant": ["a", "a"], "think_s": [None, 3.0]},
+            "think_s: requests without a time",
+        ),
     ],
 )
 def test_requests_that_say_too_little_are_refused(columns: dict[str, list[object]], message: str) -> None:

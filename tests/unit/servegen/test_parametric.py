@@ -18,7 +18,11 @@ from servesim.servegen.parametric import LEVELS, PoolName, between, shipped_pool
 from servesim.servegen.pool import ClientPool
 from servesim.servegen.read import read_pool
 
-SOURCES = {"language": "language.m-large", "reason": "reason.deepseek-r1", "multimodal": "multimodal.mm-image"}
+SOURCES = {
+    "language": "language.m-large",
+    "reason": "reason.deepseek-r1",
+    "multimodal": "multimodal.mm-image",
+}
 CLIENTS = {"language": 162, "reason": 73, "multimodal": 35}
 FOR_90_PERCENT = {"language": 39, "reason": 25, "multimodal": 15}
 
@@ -42,7 +46,9 @@ def test_a_shipped_pool_generates_offline(name: PoolName) -> None:
     assert len(pool.clients) == CLIENTS[name]
     assert clients_for(pool, 0.9) == FOR_90_PERCENT[name]
     assert not pool.lenders
-    requests = collect({"generator": {"name": "servegen", "pool": name, "rate_per_s": 50.0, "duration_s": 3600.0}})
+    requests = collect(
+        {"generator": {"name": "servegen", "pool": name, "rate_per_s": 50.0, "duration_s": 3600.0}}
+    )
     assert requests.height == pytest.approx(180_000, rel=0.02)
     assert requests["tenant"].n_unique() >= 10
     assert (requests["reasoning_tokens"].null_count() == 0) == (name == "reason")
@@ -64,7 +70,9 @@ def test_values_between_quantiles_keep_the_quantiles() -> None:
     assert np.abs(edges - 16 * np.arange(1, len(LEVELS) - 1)).max() <= 2
 
 
-def test_the_files_are_what_the_script_makes(root: Path, shared: Callable[[str], Path], tmp_path: Path) -> None:
+def test_the_files_are_what_the_script_makes(
+    root: Path, shared: Callable[[str], Path], tmp_path: Path
+) -> None:
     """Fitted numbers in the package can be made again."""
     shared("traces/servegen")
     script = _script(root)
@@ -75,7 +83,9 @@ def test_the_files_are_what_the_script_makes(root: Path, shared: Callable[[str],
 
 
 def _script(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fit_client_pools", root / "scripts" / "fit_client_pools.py")
+    spec = importlib.util.spec_from_file_location(
+        "fit_client_pools", root / "scripts" / "fit_client_pools.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -35,7 +35,9 @@ def native(folder: Path, *, trace: str = TRACE, dataset: object = DATASET, clien
 def contents(pool: ClientPool) -> dict[tuple[str, int, str], tuple[list[int], list[float]]]:
     """Return the histograms of a pool as values and probabilities."""
     found = {}
-    for number, (client, window, field) in enumerate(pool.lengths.rows.select("client", "window6h", "field").rows()):
+    for number, (client, window, field) in enumerate(
+        pool.lengths.rows.select("client", "window6h", "field").rows()
+    ):
         values, shares = pool.lengths.histogram(number)
         found[pool.clients[client], window, field] = (values.tolist(), shares.tolist())
     return found
@@ -62,7 +64,9 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
 
 def test_shares_of_reasoning_are_501sts(tmp_path: Path) -> None:
     """Keys i/501, as floats, become i."""
-    dataset = {"0": {"input_tokens": "{1: 1}", "reason_ratio": f"{{{100 / 501}: 0.5, {500 / 501}: 0.5, 0.0: 0.25}}"}}
+    dataset = {
+        "0": {"input_tokens": "{1: 1}", "reason_ratio": f"{{{100 / 501}: 0.5, {500 / 501}: 0.5, 0.0: 0.25}}"}
+    }
     pool = read_pool(native(tmp_path / "pool", dataset=dataset))
     assert contents(pool)["7", 0, "reason_ratio"][0] == [0, 100, 500]
 
@@ -140,7 +144,9 @@ def test_lists_of_unequal_length_are_refused(tmp_path: Path) -> None:
     """A count for every value."""
     trace = write(tmp_path / "three.trace.parquet", pool_of())
     dataset = tmp_path / "three.dataset.parquet"
-    broken = pl.read_parquet(dataset).with_columns(counts=pl.concat_list(pl.lit(1.0), pl.lit(1.0), pl.lit(1.0)))
+    broken = pl.read_parquet(dataset).with_columns(
+        counts=pl.concat_list(pl.lit(1.0), pl.lit(1.0), pl.lit(1.0))
+    )
     broken.write_parquet(dataset)
     with pytest.raises(TraceError, match="histograms with unequal lists"):
         read_packed(trace)

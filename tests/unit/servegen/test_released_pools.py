@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,9 @@ def test_the_native_files_of_a_client_say_the_same(
     for column in ("cv", "shape", "scale"):
         assert packed[column].to_numpy() == pytest.approx(native.activity[column].to_numpy(), rel=1e-5)
     for field in native.lengths.fields:
-        for mine, theirs in zip(native.histograms(field).ravel(), pool.histograms(field)[numbers].ravel(), strict=True):
+        for mine, theirs in zip(
+            native.histograms(field).ravel(), pool.histograms(field)[numbers].ravel(), strict=True
+        ):
             (values, shares), (packed_values, packed_shares) = (
                 native.lengths.histogram(mine),
                 pool.lengths.histogram(theirs),
@@ -104,7 +107,9 @@ def test_few_clients_send_most_requests(name: str, pool: ClientPool) -> None:
     needed = int((load.cum_sum() < 0.9 * load.sum()).sum()) + 1
     published = PUBLISHED[name]
     assert needed == pytest.approx(published.for_90_percent, rel=0.1)
-    assert requests.height == pytest.approx(published.requests * (0.02 if "m-large" in name else 1.0), rel=0.02)
+    assert requests.height == pytest.approx(
+        published.requests * (0.02 if "m-large" in name else 1.0), rel=0.02
+    )
 
 
 def test_lengths_have_the_published_quantiles(name: str, pool: ClientPool) -> None:
@@ -140,7 +145,7 @@ def medians_of_cv(pool: ClientPool, span: Span | None) -> dict[int, tuple[float,
         order = np.lexsort((times, clients))
         clients, times = clients[order], times[order]
         edges = np.flatnonzero(np.diff(clients, prepend=-1, append=-1))
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in pairwise(edges):
             if end - start >= 50:
                 gaps = np.diff(times[start:end])
                 found.setdefault(int(clients[start]), []).append(float(gaps.std() / gaps.mean()))

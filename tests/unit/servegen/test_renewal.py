@@ -45,7 +45,9 @@ def test_gaps_have_mean_and_variation_across_windows(gaps: Gaps, cv: float, expe
     assert drawn.std() / drawn.mean() == pytest.approx(cv, rel=0.06)
 
 
-@pytest.mark.parametrize("gaps", [one(0.2, clients=4000), one(0.6, weibull=True, clients=4000), one(9, clients=4000)])
+@pytest.mark.parametrize(
+    "gaps", [one(0.2, clients=4000), one(0.6, weibull=True, clients=4000), one(9, clients=4000)]
+)
 def test_the_process_starts_in_equilibrium(gaps: Gaps) -> None:
     """4,000 clients: the same mean count in the first, the second and the tenth part of their time.
 
