@@ -77,6 +77,8 @@ class Generator(Protocol):
 
     One whose requests have images, audio, reasoning or follow-ups also has an attribute ``extras``: which of
     `servesim.workload.schema.ANNOUNCED` they may have.
+
+    One that has something to tell the user may have ``notes``, as a reader has; they are read before its requests.
     """
 
     @property

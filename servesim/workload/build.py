@@ -143,6 +143,7 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         requests=requests if duration_s is None else None,
         period_s=None if requests else duration_s,
         extras=extras_of(generator),
+        notes=dict(getattr(generator, "notes", {})),
         left=lambda: in_words(made),
     )
 

@@ -31,6 +31,7 @@ GENERATORS = Registry(
         "mmpp": "servesim.generators.mmpp:Mmpp",
         "closed_loop": "servesim.generators.closed_loop:ClosedLoop",
         "sessions": "servesim.generators.sessions:Sessions",
+        "servegen": "servesim.servegen.generator:ServeGen",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""
