@@ -137,7 +137,7 @@ def heat_chart(table: ReplicaMap, *, width: float, x_axis: Axis, color: Axis) ->
                 "type": "quantitative",
                 "title": None,
                 "scale": {"type": "sqrt" if color.root else "linear", "domain": [0, color.high]},
-                "legend": {"orient": "top", "gradientLength": 160, "gradientThickness": 8, "tickCount": 4},
+                "legend": {"orient": "top", "gradientLength": 220, "gradientThickness": 8, "tickCount": 4},
             },
             "tooltip": [
                 {"field": "row", "title": "replica"},
