@@ -30,6 +30,9 @@ NOT_YET = frozenset(
 )
 """Keys of planned features: refused as such, so that nobody takes them for a spelling mistake."""
 
+_NAMING = ("name", "reader", "distribution")
+"""Keys that name a component; its parameters stand beside them."""
+
 _EXPECTED = {
     "int_type": ("not a whole number", "a whole number"),
     "int_parsing": ("not a whole number", "a whole number"),
@@ -154,6 +157,7 @@ def _unknown_key(path: Path, got: str, model: type[BaseModel], data: Any) -> Pro
     if key in NOT_YET:
         return Problem(path, f"not yet supported (got {got}). expected this key to be left out.", at_key=True)
     known = known_keys(model, path[:-1], data)
+    known = [*(key for key in _NAMING if key not in known and _has(_at(data, path[:-1]), key)), *known]
     expected = f" expected one of {', '.join(known)}." if known else " expected no keys here."
     return Problem(path, f"unknown key (got {got}).{expected}", nearest(key, known), at_key=True)
 
@@ -245,6 +249,12 @@ def _data_path(location: Sequence[str | int], data: Any, *, missing: bool) -> Pa
         elif last and missing:
             path.append(step)
     return tuple(path)
+
+
+def _at(data: Any, path: Path) -> Any:
+    for step in path:
+        data = _child(data, step)
+    return data
 
 
 def _has(data: Any, step: str | int) -> bool:
