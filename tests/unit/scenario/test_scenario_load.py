@@ -279,7 +279,7 @@ def test_a_nested_component_is_checked_at_its_line(errors, minimal):
     """The parameters of a scheduler's predictor are checked like those of the scheduler itself."""
     wrong = minimal + "  scheduler: {name: sjf, predictor: {name: noisy, sigm: 1}}\n"
     assert errors(wrong)[0] == (
-        "s.yaml:15:51: policies.scheduler.predictor.sigm: unknown key (got 1). expected one of name, sigma."
+        "s.yaml:15:51: policies.scheduler.predictor.sigm: unknown key (got 1). expected one of sigma."
     )
     wrong = minimal + "  scheduler: {name: sjf, predictor: {name: oracel}}\n"
     assert errors(wrong)[0].startswith(
