@@ -164,7 +164,9 @@ def function_table() -> tuple[list[str], list[str], Floats]:
     runtimes, triggers = list(RUNTIME_COLD_STARTS), sorted(by_runtime["trigger"].unique())
     shares = dict(proportions("runtime", "functions"))
     other = shares.pop("other")
-    shares |= {name: other * n / sum(RUNTIME_OTHER_FUNCTIONS.values()) for name, n in RUNTIME_OTHER_FUNCTIONS.items()}
+    shares |= {
+        name: other * n / sum(RUNTIME_OTHER_FUNCTIONS.values()) for name, n in RUNTIME_OTHER_FUNCTIONS.items()
+    }
     cells = {(row[0], row[1]): row[2] for row in by_runtime.iter_rows()}
     return runtimes, triggers, np.array([[shares[r] * cells[r, t] for t in triggers] for r in runtimes])
 
@@ -230,7 +232,9 @@ def runtime_parts(runtimes: list[str], table: Floats, means: dict[str, float]) -
     ]
 
 
-def by_runtime_and_trigger(figures: tuple[str, str], runtimes: list[str], triggers: list[str]) -> dict[str, Any]:
+def by_runtime_and_trigger(
+    figures: tuple[str, str], runtimes: list[str], triggers: list[str]
+) -> dict[str, Any]:
     """Return the published curves of a quantity of R2 by runtime and by trigger."""
     first, second = figures
     return {
@@ -251,7 +255,7 @@ def function_counts(trigger: str) -> dict[str, Any]:
     def means(values: pl.Series) -> list[float]:
         fine = np.sort(values.to_numpy())[np.arange(5000) * len(values) // 5000]
         bounds = np.round(upto * len(fine)).astype(int)
-        return [float(f"{part.mean():.4g}") for part in np.split(fine, bounds[:-1])]
+        return [max(float(f"{part.mean():.4g}"), 1.0) for part in np.split(fine, bounds[:-1])]
 
     ratios = functions.select(pl.col("total_requests") / pl.col("cold_starts")).to_series()
     return {
@@ -262,12 +266,20 @@ def function_counts(trigger: str) -> dict[str, Any]:
 
 
 def timer_periods() -> list[tuple[float, float]]:
-    """Return the periods of timers and their shares: the nearest usual period to each one's mean (figure 14)."""
+    """Return the periods of timers and their shares (figure 14).
+
+    A timer between two usual periods is shared among them such that its rate stays.
+    """
     functions = pl.read_parquet(DATA / "fig14_R2_functions.parquet").filter(pl.col("trigger") == "TIMER-A")
-    period_s = SPAN_S / functions["total_requests"].cast(pl.Float64).to_numpy()
-    nearest = np.abs(np.log(period_s)[:, None] - np.log(PERIODS_S)).argmin(axis=1)
-    counts = np.bincount(nearest, minlength=len(PERIODS_S)) / len(period_s)
-    return [(period, round(float(share), 5)) for period, share in zip(PERIODS_S, counts, strict=True) if share]
+    usual = 1 / np.array(PERIODS_S[::-1])
+    rate = np.clip(functions["total_requests"].cast(pl.Float64).to_numpy() / SPAN_S, usual[0], usual[-1])
+    above = np.clip(np.searchsorted(usual, rate), 1, len(usual) - 1)
+    weight = (rate - usual[above - 1]) / (usual[above] - usual[above - 1])
+    counts = np.bincount(above, weight, len(usual)) + np.bincount(above - 1, 1 - weight, len(usual))
+    shares = counts[::-1] / len(rate)
+    return [
+        (period, round(float(share), 5)) for period, share in zip(PERIODS_S, shares, strict=True) if share
+    ]
 
 
 def main() -> None:
@@ -335,7 +347,9 @@ def main() -> None:
             "timer_periods_s": timer_periods(),
         },
     }
-    PATH.write_text(json.dumps(document, separators=(",", ":")).replace('},"', '},\n"') + "\n", encoding="utf-8")
+    PATH.write_text(
+        json.dumps(document, separators=(",", ":")).replace('},"', '},\n"') + "\n", encoding="utf-8"
+    )
     print(f"wrote {PATH.relative_to(ROOT)}, {PATH.stat().st_size} bytes")
 
 

@@ -30,6 +30,7 @@ IMPORTS = {
     "workload": {"errors", "registry", "rng"},
     "readers": {"errors", "rng", "workload"},
     "generators": {"errors", "registry", "rng", "workload"},
+    "serverless": {"errors", "rng", "workload"},
     "scenario": {
         *("catalog", "errors", "generators", "latency", "policies", "registry", "rng", "workload"),
     },

@@ -93,7 +93,9 @@ def split(
     """
     steps = coefficients()["allocation_steps"]
     median_s, sigma = np.array(steps["median_s"])[step], np.array(steps["sigma"])[step]
-    allocation_s = np.minimum(median_s * np.exp(sigma * rng.standard_normal(len(step))), _ALLOCATION_MOST * total_s)
+    allocation_s = np.minimum(
+        median_s * np.exp(sigma * rng.standard_normal(len(step))), _ALLOCATION_MOST * total_s
+    )
     names = ("deploy_code_s", "deploy_dependency_s", "scheduling_s")
     mean = np.array([[part[name] for name in names] for part in parts])
     loading = np.array([part["with_dependencies_ratio"] for part in parts])

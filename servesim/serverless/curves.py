@@ -82,9 +82,7 @@ def law_cdf(law: Law, x: Floats) -> Floats:
     return np.asarray(-np.expm1(-((x / second) ** first)))
 
 
-def mapping(
-    curves: Mapping[str, Curve], shares: Mapping[str, float], law: Law
-) -> Callable[[Floats], Floats]:
+def mapping(curves: Mapping[str, Curve], shares: Mapping[str, float], law: Law) -> Callable[[Floats], Floats]:
     """Return the increasing map that turns a mixture of *curves* into *law*.
 
     A value at which the mixture has probability p becomes the value at which *law* has it. Each curve keeps
@@ -94,7 +92,9 @@ def mapping(
     high = max(curve.x[-1] for curve in curves.values())
     every = [curve.x for curve in curves.values()]
     x = np.unique(np.concatenate([np.geomspace(low, high, _GRID), *every]))
-    p = sum(shares[name] * curve.cdf(x) for name, curve in curves.items()) / sum(shares[name] for name in curves)
+    p = sum(shares[name] * curve.cdf(x) for name, curve in curves.items()) / sum(
+        shares[name] for name in curves
+    )
     y = np.log(law_quantile(law, np.clip(p, _TAIL, 1 - _TAIL)))
     log_x = np.log(x)
     return lambda values: np.asarray(np.exp(np.interp(np.log(values), log_x, y)))

@@ -29,7 +29,8 @@ def members(path: Path) -> list[Path]:
     """
     if path.name.lower().endswith(_ARCHIVES):
         raise TraceError(
-            f"{path}: an archive (got {path.name!r}). expected a CSV file or a folder of them", hint="unpack it first"
+            f"{path}: an archive (got {path.name!r}). expected a CSV file or a folder of them",
+            hint="unpack it first",
         )
     if not path.is_dir():
         return [path]
@@ -116,7 +117,9 @@ def _number(ours: str, name: str, ticks_per_s: float) -> pl.Expr:
 
 
 def read_parts(
-    path: Path, table_of: Callable[[Path], Table], finish: Callable[[pl.LazyFrame, Path], pl.LazyFrame] | None = None
+    path: Path,
+    table_of: Callable[[Path], Table],
+    finish: Callable[[pl.LazyFrame, Path], pl.LazyFrame] | None = None,
 ) -> tuple[list[pl.LazyFrame], list[pl.DataFrame], list[Path]]:
     """Return rows, checked numbers and path of each file of a log."""
     files = members(path)

@@ -104,12 +104,19 @@ def generate_functions(
     )
 
 
-def _check(functions: int, duration_s: float, timer_ratio: float | None, keep_alive_s: float, most: int) -> None:
+def _check(
+    functions: int, duration_s: float, timer_ratio: float | None, keep_alive_s: float, most: int
+) -> None:
     wrong = [
         ("functions", functions, functions >= 1, "a whole number >= 1"),
         ("duration_s", duration_s, np.isfinite(duration_s) and duration_s >= 3600, "a number >= 3600"),
         ("timer_ratio", timer_ratio, timer_ratio is None or 0 <= timer_ratio <= 1, "a number from 0 to 1"),
-        ("keep_alive_s", keep_alive_s, 0 <= keep_alive_s <= duration_s / 4, "a number from 0 to a quarter of duration_s"),
+        (
+            "keep_alive_s",
+            keep_alive_s,
+            0 <= keep_alive_s <= duration_s / 4,
+            "a number from 0 to a quarter of duration_s",
+        ),
         ("requests_per_pod_most", most, most >= 1, "a whole number >= 1"),
     ]
     for name, got, right, expected in wrong:
@@ -217,7 +224,9 @@ def _invocations(
     is_regular = ~np.isnan(regular_s)
     steady_s = np.minimum(lives.useful_s[life], np.where(is_regular, 0.5 * regular_s, np.inf))
     arrival_s = np.where(
-        is_regular, lives.arrival_s[life] + rank * regular_s, np.where(cold, lives.arrival_s[life], ready_s[life] + begin_s)
+        is_regular,
+        lives.arrival_s[life] + rank * regular_s,
+        np.where(cold, lives.arrival_s[life], ready_s[life] + begin_s),
     )
     function = lives.function[life]
     pool = mix.names["pool"].gather(function)
@@ -240,7 +249,9 @@ def _invocations(
 
 def _cold_starts(mix: FunctionMix, lives: Lives, pods: pl.Series) -> pl.DataFrame:
     names = mix.names[lives.function.astype(np.uint32)]
-    useful_s = np.where(np.isnan(lives.regular_s), lives.useful_s, np.nan)  # the pod of a fast timer never ends
+    useful_s = np.where(
+        np.isnan(lives.regular_s), lives.useful_s, np.nan
+    )  # the pod of a fast timer never ends
     frame = names.with_columns(
         pod=names["pool"] + "-" + pods,
         start_s=pl.Series(lives.arrival_s),
@@ -258,7 +269,9 @@ def _cold_starts(mix: FunctionMix, lives: Lives, pods: pl.Series) -> pl.DataFram
 
 
 def _functions(mix: FunctionMix, invocations: pl.DataFrame) -> pl.DataFrame:
-    counts = invocations.group_by("function").agg(pl.len().alias("invocations"), pl.col("cold").sum().alias("cold_starts"))
+    counts = invocations.group_by("function").agg(
+        pl.len().alias("invocations"), pl.col("cold").sum().alias("cold_starts")
+    )
     frame = mix.names.with_columns(
         runtime=_labels("runtimes", mix.runtime),
         trigger=_labels("triggers", mix.trigger),
@@ -267,7 +280,9 @@ def _functions(mix: FunctionMix, invocations: pl.DataFrame) -> pl.DataFrame:
         period_s=pl.Series(mix.period_s, nan_to_null=True),
     )
     whole = frame.join(counts, on="function", how="left", maintain_order="left")
-    return conform(whole.lazy().with_columns(pl.col("invocations", "cold_starts").fill_null(0)), "functions").collect()
+    return conform(
+        whole.lazy().with_columns(pl.col("invocations", "cold_starts").fill_null(0)), "functions"
+    ).collect()
 
 
 def _labels(kind: str, positions: Indices) -> pl.Series:

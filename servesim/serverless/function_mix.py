@@ -109,8 +109,6 @@ def _names(rng: np.random.Generator, busy: NDArray[np.bool_]) -> pl.DataFrame:
         drawn = _counted(rng, shares / shares.sum(), len(mine))
         names = [f"pool{_POOL_IDS[kind]}-{kind}" if kind in _POOL_IDS else _OTHER_POOL for kind in kinds]
         pools[mine] = np.array(names, dtype=object)[drawn]
-    return pl.DataFrame(
-        {"user": users.astype(str), "pool": pl.Series(pools, dtype=pl.String)}
-    ).select(
+    return pl.DataFrame({"user": users.astype(str), "pool": pl.Series(pools, dtype=pl.String)}).select(
         pl.format("{}---{}---{}", pl.int_range(pl.len()), "user", "pool").alias("function"), "user", "pool"
     )

@@ -59,7 +59,11 @@ COLD_STARTS = (
     _text("runtime", "Language of the function"),
     _text("trigger", "What calls the function, and whether synchronously (-S) or not (-A)"),
     _text("load", f"What was loaded ({', '.join(LOADS)}); null: a whole pod started"),
-    _time("total_s", "From the decision to start until ready; the sum of the parts where they are known", required=True),
+    _time(
+        "total_s",
+        "From the decision to start until ready; the sum of the parts where they are known",
+        required=True,
+    ),
     _time("pod_allocation_s", "To take a pod from the pool, or to make one"),
     _time("deploy_code_s", "To download, unpack and deploy code"),
     _time("deploy_dependency_s", "To fetch and load dependencies; 0: none"),
@@ -69,7 +73,9 @@ COLD_STARTS = (
 
 INVOCATIONS = (
     _time("arrival_s", "Arrival of the request, or start of the window of a count", required=True),
-    _time("window_s", "Width of the window that the row counts; 0: one request at its exact time", required=True),
+    _time(
+        "window_s", "Width of the window that the row counts; 0: one request at its exact time", required=True
+    ),
     _count("invocations", "Requests in the window", required=True),
     _text("function", "Identifier of the function", required=True),
     _text("user", "Owner of the function or sender of the request"),
