@@ -29,6 +29,7 @@ PAPER = "Joosen et al., EuroSys 2025 (arXiv 2410.06145)"
 Floats = NDArray[np.float64]
 
 SPAN_S = 31 * 86400.0
+KEEP_ALIVE_S = 60.0
 TOTAL_LAW = {"mu": 0.2965, "sigma": 1.326}
 GAP_LAW = {"k": 0.4176, "lambda_s": 0.4217}
 KNOT_ERROR = 0.003
@@ -268,11 +269,16 @@ def function_counts(trigger: str) -> dict[str, Any]:
 def timer_periods() -> list[tuple[float, float]]:
     """Return the periods of timers and their shares (figure 14).
 
-    A timer between two usual periods is shared among them such that its rate stays.
+    A timer between two usual periods is shared among them such that its rate stays; one that is seldom cold is as
+    fast as the keep-alive at least.
     """
     functions = pl.read_parquet(DATA / "fig14_R2_functions.parquet").filter(pl.col("trigger") == "TIMER-A")
     usual = 1 / np.array(PERIODS_S[::-1])
-    rate = np.clip(functions["total_requests"].cast(pl.Float64).to_numpy() / SPAN_S, usual[0], usual[-1])
+    requests, colds = (
+        functions[name].cast(pl.Float64).to_numpy() for name in ("total_requests", "cold_starts")
+    )
+    rate = np.clip(requests / SPAN_S, usual[0], usual[-1])
+    rate = np.where(colds < 0.5 * requests, np.maximum(rate, 1 / KEEP_ALIVE_S), rate)
     above = np.clip(np.searchsorted(usual, rate), 1, len(usual) - 1)
     weight = (rate - usual[above - 1]) / (usual[above] - usual[above - 1])
     counts = np.bincount(above, weight, len(usual)) + np.bincount(above - 1, 1 - weight, len(usual))

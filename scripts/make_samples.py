@@ -230,7 +230,7 @@ def azure_functions_2021() -> tuple[bytes, int]:
     lines = ["app,func,end_timestamp,duration"]
     for row in np.argsort(starts + durations, kind="stable").tolist():
         app, function = functions[picked[row]]
-        lines.append(f"{app},{function},{starts[row] + durations[row]!r},{durations[row]}")
+        lines.append(f"{app},{function},{float(starts[row] + durations[row])!r},{durations[row]}")
     return _text(lines), rows
 
 
