@@ -18,8 +18,8 @@ def serverless_page() -> str:
     parts = [
         "# Serverless logs\n\n"
         "What `servesim.serverless.read`, `generate_cold_starts` and `generate_functions` return. Times are "
-        "seconds since the start of the log. What is unknown, or has not happened, is null. [The model](../model/serverless.md) "
-        "tells where values come from.\n"
+        "seconds since the start of the log. What is unknown, or has not happened, is null. "
+        "[The model](../model/serverless.md) tells where values come from.\n"
     ]
     for name, columns in FRAMES.items():
         rows = "".join(
