@@ -56,6 +56,7 @@ PERIODS_S = (
     *(7200.0, 10800.0, 14400.0, 21600.0, 28800.0, 43200.0, 86400.0, 172800.0, 604800.0),
 )
 STEP_MEDIANS_S, STEP_SIGMA = (0.00019, 0.0132, 10.2), (0.2, 0.2, 0.01)
+RARE_STEP = 0.001
 STEP_EDGES_S = (0.003, 1.0)
 """Pod allocation is a pool hit below the first, a wider search below the second, from scratch above it."""
 
@@ -134,17 +135,17 @@ def region_steps(curve: Curve, mean_s: float, hit_ratio: float) -> list[float]:
     """Return the shares of the three steps of pod allocation that give a region its mean.
 
     The third step belongs to the longest totals and takes 10.2 s of them, at most nine tenths. The first two are
-    as likely as in R2 (*hit_ratio* of those two are the first); where they alone exceed the mean, there is no third.
+    as likely as in R2 (*hit_ratio* of those two are the first); where the third would be rarer than `RARE_STEP`,
+    they alone give the mean.
     """
     first_s, second_s, third_s = STEP_MEDIANS_S
     u = (np.arange(200_000) + 0.5) / 200_000
     top = np.cumsum(np.minimum(third_s, 0.9 * curve.quantile(u))[::-1]) / len(u)
     share = np.arange(1, len(u) + 1) / len(u)
     base_s = hit_ratio * first_s + (1 - hit_ratio) * second_s
-    if mean_s < base_s:
-        hit = (second_s - mean_s) / (second_s - first_s)
-        return [round(hit, 5), round(1 - hit, 5), 0.0]
     third = float(share[np.searchsorted(top + (1 - share) * base_s, mean_s)])
+    if third < RARE_STEP:
+        third, hit_ratio = 0.0, (second_s - mean_s) / (second_s - first_s)
     return [round((1 - third) * hit_ratio, 5), round((1 - third) * (1 - hit_ratio), 5), round(third, 5)]
 
 

@@ -74,7 +74,7 @@ _FUNCTIONS = Table(
 )
 
 
-def read_cold_starts(path: Path, *, functions: Path | None = None) -> ServerlessLog:
+def read_cold_starts(path: Path, *, functions: Path | str | None = None) -> ServerlessLog:
     """Return the cold-start table: one file, or a folder ``cold_start`` of regions and days.
 
     Notes count rows that stood behind a later one (``rows_sorted``), rows whose total is not the sum of its parts
@@ -104,7 +104,7 @@ def read_cold_starts(path: Path, *, functions: Path | None = None) -> Serverless
     }
     whole = pl.concat(rows, how="diagonal")
     if functions is not None:
-        known = read_functions(functions).functions
+        known = read_functions(Path(functions)).functions
         assert known is not None
         wanted = [name for name in ("runtime", "trigger") if name not in whole.collect_schema()]
         whole = whole.join(
