@@ -1,9 +1,9 @@
 """How many replicas does a load need, and how many do generators that know no clients say?
 
 Six hours of a client pool at a tenth of its rates, on replicas of Llama-3.1-70B over four A100; p99 of the time to
-first token at most 2 s. For each span of six hours the least number of replicas is searched for: for client-composed load,
-for another seed of it, for two naive forms (the same rate per 600 s, one CV, shuffled lengths; and the same at the
-mean rate), and for two forms between, which tell what drives the difference:
+first token at most 2 s. For each span of six hours the least number of replicas is searched for: for client-composed
+load, for another seed of it, for two naive forms (the same rate per 600 s, one CV, shuffled lengths; and the same at
+the mean rate), and for two forms between, which tell what drives the difference:
 
 - ``shuffled``: the arrivals of the composed load, its lengths in random order;
 - ``drifting``: the arrivals of the naive load, the composed load's lengths in their order in time.

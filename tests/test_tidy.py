@@ -31,6 +31,7 @@ IMPORTS = {
     "readers": {"errors", "rng", "workload"},
     "generators": {"errors", "registry", "rng", "workload"},
     "servegen": {"errors", "generators", "rng", "workload"},
+    "serverless": {"errors", "rng", "workload"},
     "scenario": {
         *("catalog", "errors", "generators", "latency", "policies", "registry", "rng", "workload"),
     },
