@@ -1,4 +1,4 @@
-"""Measure what experiments cost against their bars: a comparison, and what a sweep adds to its runs.
+"""Measure what experiments cost against their bars: a comparison, what a sweep adds to its runs, a large report.
 
     python benchmarks/experiments.py
 
@@ -24,8 +24,8 @@ SERVESIM = [sys.executable, "-m", "servesim"]
 WORKERS = 2
 SMALL, LARGE = 40, 240
 """Points of the two sweeps."""
-COMPARED_REQUESTS, SWEPT_REQUESTS = 776_280, 80_075
-"""Requests of the comparison's 40 runs, and of the first `SMALL` points of a sweep."""
+COMPARED_REQUESTS, SWEPT_REQUESTS, REPORTED_REQUESTS = 776_280, 80_075, 1_000_000
+"""Requests of the comparison's 40 runs, of the first `SMALL` points of a sweep, and of the run in the report."""
 
 
 def compare_s() -> float:
@@ -86,6 +86,21 @@ def run_alone_s() -> float:
     return float(done.stdout)
 
 
+def report(folder: Path) -> tuple[float, float, float]:
+    """Return time (s), peak memory (MiB) and size (MB) of the report of 1,000,000 requests over 64 replicas."""
+    run, page = folder / "million", folder / "report.html"
+    measure([*SERVESIM, "run", "scenarios/poisson_64x.yaml", "--quiet", "--out", str(run)])
+    walls, memories = [], []
+    for _ in range(3):
+        wall_s, memory_mib, _ = measure([*SERVESIM, "report", str(run), "-o", str(page)])
+        walls.append(wall_s)
+        memories.append(memory_mib)
+    assert (
+        f'data-key="requests_completed" title="requests_completed = {REPORTED_REQUESTS}"' in page.read_text()
+    )
+    return min(walls), max(memories), page.stat().st_size / 1e6
+
+
 def main() -> None:
     """Measure and print the table."""
     before_ns = reference_ns()
@@ -99,6 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         slope_s = (sweep_s(folder, LARGE) - sweep_s(folder, SMALL)) / (LARGE - SMALL)
+        report_s, report_mib, report_mb = report(folder)
     alone_s = run_alone_s()
     overhead_ms = (slope_s * WORKERS - alone_s) * 1e3
     rows.append(
@@ -106,6 +122,13 @@ def main() -> None:
             f"sweep: overhead per point beyond its run of {alone_s * 1e3:.0f} ms, {WORKERS} workers",
             "20 ms",
             f"{overhead_ms:.1f} ms",
+        )
+    )
+    rows.append(
+        (
+            "report of 1,000,000 requests over 64 replicas",
+            "10 s, 5 MB",
+            f"{report_s:.1f} s, {report_mib:,.0f} MiB, {report_mb:.1f} MB",
         )
     )
     print("| what | bar | measured |\n|---|---|---|")

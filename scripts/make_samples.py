@@ -15,15 +15,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from servesim.generators.lengths import LognormalLength, MixtureLength, MixturePart
 from servesim.rng import stream
+from servesim.serverless import generate_functions
+from servesim.serverless.huawei import cold_start_table
 from servesim.workload.datasheet import Datasheet
 
 SEED = 20261123
@@ -228,6 +232,118 @@ def table() -> tuple[bytes, int]:
     return _text(lines), rows
 
 
+def huawei_cold_starts() -> tuple[bytes, int]:
+    """Return the cold-start table of a day and 150 functions, seconds to the microsecond."""
+    table = cold_start_table(_huawei()[0])
+    seconds = [name for name in table.columns if name.endswith(("Cost", "_start"))]
+    table = table.with_columns(pl.col(seconds).round(6), pl.col("time").round(3)).sort("time")
+    return table.write_csv(float_scientific=False).encode(), table.height
+
+
+def huawei_functions() -> tuple[bytes, int]:
+    """Return the function table that belongs to the cold starts."""
+    requests = {22: 100, 23: 125, 24: 300, 26: 500, 30: 1000}
+    rows = ["funcID,cpu_request,runtime,triggerType-invocationType"]
+    for function, pool, runtime, trigger in _huawei()[1].rows():
+        shown = "unknown-unknown" if trigger == "unknown" else trigger
+        rows.append(f"{function},{requests[int(pool.split('-')[0][4:])]},{runtime},{shown}")
+    return _text(rows), len(rows) - 1
+
+
+def huawei_requests_per_minute() -> tuple[bytes, int]:
+    """Return the wide series of requests: a column for every function, NaN where there is none."""
+    rng, rows = stream(SEED, "huawei_series"), 60
+    functions = _huawei()[1]["function"][:8].to_list()
+    lines = [",".join(["day", "time", *functions])]
+    for minute in range(rows):
+        counts = rng.poisson(np.geomspace(0.1, 60, len(functions)))
+        lines.append(",".join(["0", f"{60 * minute}", *(f"{n}.0" if n else "NaN" for n in counts)]))
+    return _text(lines), rows
+
+
+def azure_functions_2019() -> tuple[bytes, int]:
+    """Return a day of counts a minute: two timers, the rest at random, most of them seldom."""
+    rng, rows = stream(SEED, "azure_functions_2019"), 10
+    lines = [",".join(["HashOwner", "HashApp", "HashFunction", "Trigger", *map(str, range(1, 1441))])]
+    triggers = [
+        "timer",
+        "timer",
+        "http",
+        "http",
+        "queue",
+        "event",
+        "storage",
+        "orchestration",
+        "http",
+        "others",
+    ]
+    for row, trigger in enumerate(triggers):
+        counts = rng.poisson(0.002 * 3.0**row, 1440)
+        if trigger == "timer":
+            counts = (np.arange(1440) % (5, 60)[row] == 0).astype(int)
+        identity = [rng.bytes(8).hex() for _ in range(3)]
+        lines.append(",".join([*identity, trigger, *map(str, counts.tolist())]))
+    return _text(lines), rows
+
+
+def azure_functions_2021() -> tuple[bytes, int]:
+    """Return invocations in order of their ends, durations of milliseconds to minutes."""
+    rng, rows = stream(SEED, "azure_functions_2021"), 200
+    functions = [(rng.bytes(8).hex(), rng.bytes(8).hex()) for _ in range(12)]
+    starts = gamma_arrivals(rng, rows, rate_per_s=1.64, cv=2.0)
+    durations = np.round(rng.lognormal(np.log(0.1), 2.5, rows).clip(0.001, 400), 3)
+    picked = (12 * rng.random(rows) ** 2).astype(int)
+    lines = ["app,func,end_timestamp,duration"]
+    for row in np.argsort(starts + durations, kind="stable").tolist():
+        app, function = functions[picked[row]]
+        lines.append(f"{app},{function},{float(starts[row] + durations[row])!r},{durations[row]}")
+    return _text(lines), rows
+
+
+def genai_base_model() -> tuple[bytes, int]:
+    """Return loads of base models in milliseconds on a grid of 57 s: a third are quick, some without a container."""
+    rng, rows = stream(SEED, "genai_base_model"), 200
+    containers = ["NULL", "", *(rng.bytes(16).hex() for _ in range(20))]
+    quick = rng.random(rows) < 0.35
+    load_ms = np.where(quick, rng.uniform(1300, 4500, rows), rng.normal(30000, 8500, rows).clip(15000, 52000))
+    grid_s = 57 * np.sort(rng.integers(0, 1428, rows))
+    lines = ["timestamp_anon,value,container_ip"]
+    for time_s, value, which in zip(grid_s, load_ms, rng.integers(len(containers), size=rows), strict=True):
+        lines.append(f"{float(time_s)},{value:.2f},{containers[which]}")
+    return _text(lines), rows
+
+
+def genai_requests() -> tuple[bytes, int]:
+    """Return image requests, not in order, 1.5 % of them failed, a sixth with adapters."""
+    rng, rows, start = stream(SEED, "genai_requests"), 200, datetime(2024, 11, 15, 16, 57, 50)
+    header = "gmt_create,predict_type,predict_status,exec_time_seconds,groupId,prompt_length,negative_prompt_length,"
+    header += "num_images_per_prompt,num_inference_steps,checkpoint_model_version_id,num_lora"
+    lines = []
+    for time_s in gamma_arrivals(rng, rows, rate_per_s=0.0135, cv=12.0):
+        stamp = start + timedelta(seconds=int(time_s))
+        failed = rng.random() < 0.015
+        seconds = 3.0 if failed else float(np.ceil(rng.lognormal(3.1, 0.65)))
+        kind = ("TXT_2_IMG", "IMG_2_IMG", "INPAINTING")[rng.integers(3)]
+        negative = "" if rng.random() < 0.4 else "26.0"
+        model, lora = int(87 * rng.random() ** 4), int(rng.random() < 0.17)
+        fields = [f"{stamp:%Y-%m-%d %H:%M:%S}", kind, "FAILED" if failed else "SUCCEED", seconds]
+        fields += [f"G{rng.integers(40):04d}", 60.0, negative, 1.0, 30.0, f"M{model:04d}", lora]
+        lines.append(",".join(map(str, fields)))
+    mixed = [lines[row] for row in rng.permutation(rows).tolist()]
+    return _text([header, *mixed]), rows
+
+
+@cache
+def _huawei() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the first 250 cold starts of 150 functions, and the functions."""
+    log = generate_functions(seed=SEED, functions=150, requests_per_pod_most=1)
+    assert log.cold_starts is not None
+    assert log.functions is not None
+    clusters = pl.Series(stream(SEED, "huawei_clusters").integers(1, 5, 250).astype(str))
+    cold_starts = log.cold_starts.collect().head(250).with_columns(cluster=clusters)
+    return cold_starts, log.functions.select("function", "pool", "runtime", "trigger").collect()
+
+
 def _gpt_rows(
     rng: np.random.Generator, rows: int, failed_ratio: float, api_ratio: float
 ) -> Iterator[tuple[str, str, int, int]]:
@@ -255,6 +371,7 @@ class Sample:
     composition: str
     known_defects: tuple[str, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
+    row: str = "a request"
 
 
 _AZURE_DEFECTS = ("lengths are independent of each other and of time; the real trace has a daily shape",)
@@ -356,9 +473,70 @@ SAMPLES = {
 }
 
 
+_GENERATED = "drawn by servesim.serverless.generate_functions; no hour of the day is busier than another"
+
+SERVERLESS_SAMPLES = {
+    "huawei_cold_starts_sample.csv": Sample(
+        "huawei_cold_starts",
+        huawei_cold_starts,
+        "the cold-start table of the Huawei Public Cloud Trace 2025",
+        "250 cold starts of 150 functions of region R2, with their four parts",
+        (_GENERATED, "requestID is a number, not a hash"),
+        row="a cold start",
+    ),
+    "huawei_functions_sample.csv": Sample(
+        "huawei_functions",
+        huawei_functions,
+        "the function table of the Huawei Public Cloud Trace 2025",
+        "150 functions with runtime, trigger and CPU request",
+        (_GENERATED,),
+        row="a function",
+    ),
+    "huawei_requests_sample.csv": Sample(
+        "huawei_series",
+        huawei_requests_per_minute,
+        "the per-minute series of the Huawei Public Cloud Trace 2025",
+        "60 minutes of 8 functions; NaN where a function has no request",
+        ("counts are Poisson",),
+        row="a minute",
+    ),
+    "azure_functions_2019_sample.csv": Sample(
+        "azure_functions_2019_invocations",
+        azure_functions_2019,
+        "the Azure Functions trace 2019, invocations",
+        "10 functions in 1,440 minutes, two of them timers of 5 and 60 minutes",
+        ("counts of functions that are no timers are Poisson",),
+        row="a function",
+    ),
+    "azure_functions_2021_sample.csv": Sample(
+        "azure_functions_2021",
+        azure_functions_2021,
+        "the Azure Functions invocation trace 2021",
+        "200 invocations of 12 functions with durations of 1 ms to 400 s",
+        ("rows stand in order of their ends, as in the real trace",),
+        row="an invocation",
+    ),
+    "genai_base_model_update_latency_sample.csv": Sample(
+        "genai_loads",
+        genai_base_model,
+        "the base-model loads of Alibaba's GenTD26",
+        "200 loads in 22.6 hours, a third of 1.3 to 4.5 s, the others of 15 to 52 s",
+        ("times lie on a grid of 57 s", "some rows have no container: NULL or empty, as in the real trace"),
+        row="the load of a model",
+    ),
+    "genai_lora_request_trace_sample.csv": Sample(
+        "genai_requests",
+        genai_requests,
+        "the application's requests of Alibaba's GenTD26",
+        "200 image requests of 87 models at most, 17 % with a LoRA adapter, 1.5 % failed",
+        ("rows are not in order of time, as in the real trace",),
+    ),
+}
+
+
 def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
     """Return the datasheet of the sample *name*."""
-    sample = SAMPLES[name]
+    sample = (SAMPLES | SERVERLESS_SAMPLES)[name]
     return Datasheet(
         file=name,
         reader=sample.reader,
@@ -366,7 +544,7 @@ def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
         rows=rows,
         sha256=hashlib.sha256(content).hexdigest(),
         motivation=f"A small trace in the native form of {sample.like}, for examples and tests.",
-        composition=f"A row is a request. {sample.composition[0].upper()}{sample.composition[1:]}.",
+        composition=f"A row is {sample.row}. {sample.composition[0].upper()}{sample.composition[1:]}.",
         collection="Drawn by scripts/make_samples.py from distributions fitted to published statistics.",
         preprocessing="None.",
         uses="Trying out and testing; not for conclusions about real traffic, which need the public trace.",
@@ -379,7 +557,7 @@ def make_samples(folder: Path) -> None:
     """Write all samples and datasheets to *folder*."""
     yaml = YAML()
     yaml.width = 1000
-    for name, sample in SAMPLES.items():
+    for name, sample in (SAMPLES | SERVERLESS_SAMPLES).items():
         content, rows = sample.make()
         (folder / name).write_bytes(content)
         sheet = datasheet(name, content, rows).model_dump(mode="json", exclude_defaults=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 from servesim._version import __version__
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
+from servesim.cluster.closed_loop import Loop
 from servesim.cluster.cluster import Cluster
 from servesim.cluster.late import TooLate
 from servesim.errors import ScenarioError
@@ -145,12 +146,18 @@ def simulate(
     provenance = _provenance(scenario, pools, plugins, given=given)
     cluster = Cluster(pools, plugins, recorder, seed=scenario.seed)
 
+    loop = Loop(follow_ups="think_s" in workload.extras, max_concurrency=scenario.workload.max_concurrency)
+
     def on_tick(arrived: int, now: float) -> None:
         if progress is not None:
             progress(arrived, workload.requests, now)
 
     with _interrupting(cluster) if keep_interrupted else nullcontext():
-        account = cluster.run(workload.frames(), scenario.run, on_tick=on_tick, stop_when=stop_when)
+        account = cluster.run(
+            workload.frames(), scenario.run, loop=loop, on_tick=on_tick, stop_when=stop_when
+        )
+        if account.follow_ups_not_sent is not None:
+            workload.notes["follow_ups_not_sent"] = account.follow_ups_not_sent
         result = recorder.result(
             account,
             scenario=scenario,

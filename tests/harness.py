@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from servesim.cluster.arrivals import Arrivals, Group
+from servesim.cluster.arrivals import Group
+from servesim.cluster.closed_loop import OPEN, Loop
 from servesim.cluster.engine import Engine
 from servesim.cluster.records import (
     EVENT,
@@ -56,6 +57,7 @@ class Linear:
 class Buffers:
     """A recorder that keeps the rows."""
 
+    frames: list[pl.DataFrame] = field(default_factory=list)
     outcomes: bytearray = field(default_factory=bytearray)
     segments: bytearray = field(default_factory=bytearray)
     events: bytearray = field(default_factory=bytearray)
@@ -63,7 +65,8 @@ class Buffers:
     visibles: bytearray = field(default_factory=bytearray)
 
     def arrivals(self, frame: pl.DataFrame) -> None:
-        """Keep nothing."""
+        """Keep the frame."""
+        self.frames.append(frame)
 
     def tick(self) -> None:
         """Keep everything."""
@@ -71,7 +74,12 @@ class Buffers:
 
 @dataclass(frozen=True)
 class Run:
-    """What came out: rows as structured arrays (outcomes by request), accounts, the replicas themselves."""
+    """What came out: rows as structured arrays (outcomes by request), accounts, the replicas themselves.
+
+    ``arrived`` has the requests as they arrived, in this order.
+    """
+
+    arrived: pl.DataFrame
 
     outcomes: np.ndarray
     segments: np.ndarray
@@ -114,14 +122,16 @@ def engine(**settings: Any) -> Engine:
     return Engine(**merged)
 
 
-def frame(requests: Sequence[tuple[float, int, int] | tuple[float, int, int, int]]) -> pl.DataFrame:
-    """Return a workload frame of (arrival_s, prompt_tokens, output_tokens[, priority])."""
-    rows = [(*row, 0)[:4] for row in requests]
+def frame(requests: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    """Return a workload frame of (arrival_s, prompt_tokens, output_tokens[, priority[, session, think_s]])."""
+    rows = [(*row, *(0, None, None)[len(row) - 3 :]) for row in requests]
     columns: dict[str, Any] = {
         "arrival_s": [float(row[0]) for row in rows],
         "prompt_tokens": [row[1] for row in rows],
         "output_tokens": [row[2] for row in rows],
         "priority": [row[3] for row in rows],
+        "session": [row[4] for row in rows],
+        "think_s": [row[5] for row in rows],
     }
     return pl.DataFrame(
         {name: columns.get(name, [None] * len(rows)) for name in SCHEMA}, schema=dict(SCHEMA), strict=False
@@ -129,7 +139,7 @@ def frame(requests: Sequence[tuple[float, int, int] | tuple[float, int, int, int
 
 
 def run(
-    requests: Sequence[tuple[float, int, int] | tuple[float, int, int, int]],
+    requests: Sequence[tuple[Any, ...]],
     *,
     settings: Engine | None = None,
     latency: Any = None,
@@ -137,6 +147,8 @@ def run(
     router: Router | None = None,
     scheduler: Scheduler | None = None,
     stop_s: float | None = None,
+    loop: Loop = OPEN,
+    horizon_s: float | None = None,
 ) -> Run:
     """Simulate *requests* and return the rows."""
     buffers = Buffers()
@@ -162,7 +174,9 @@ def run(
         for account in accounts
     ]
     group = Group("model", members, load, router)
-    arrivals = Arrivals(iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=None)
+    arrivals = loop.arrivals(
+        iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=horizon_s
+    )
     if stop_s is not None:
         system.clock.stop_at(stop_s)
     arrivals.start()
@@ -170,10 +184,12 @@ def run(
     end_s = (
         system.clock.now if stopped else max([arrivals.last_s, *(member.idle_since_s for member in members)])
     )
+    arrivals.hand_over()
     for member in members:
         member.close(end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
     return Run(
+        arrived=pl.concat([frame([]), *buffers.frames]),
         outcomes=outcomes[np.argsort(outcomes["request_id"], kind="stable")],
         segments=np.frombuffer(bytes(buffers.segments), SEGMENT.dtype),
         events=np.frombuffer(bytes(buffers.events), EVENT.dtype),

@@ -7,7 +7,7 @@ the two can be held against each other. With step times that are sums of powers 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from servesim.cluster.engine import Engine
 from servesim.latency.api import BatchShape
@@ -29,6 +29,7 @@ class Sequence_:
     scheduled_s: float | None = None
     first_token_s: float | None = None
     finished_s: float | None = None
+    token_times_s: list[float] = field(default_factory=list)
 
 
 def blocks(tokens: int, settings: Engine) -> int:
@@ -72,6 +73,8 @@ def simulate(
         waiting.sort(key=lambda s: s.rank)
         now += one_step(now, waiting, running, settings, price)
         for s in running:
+            if s.emitted > len(s.token_times_s):
+                s.token_times_s.append(now)
             if s.finished_s is None and s.emitted == s.target:
                 s.finished_s = now
             if s.first_token_s is None and s.emitted:

@@ -30,6 +30,8 @@ IMPORTS = {
     "workload": {"errors", "registry", "rng"},
     "readers": {"errors", "rng", "workload"},
     "generators": {"errors", "registry", "rng", "workload"},
+    "servegen": {"errors", "generators", "rng", "workload"},
+    "serverless": {"errors", "rng", "workload"},
     "scenario": {
         *("catalog", "errors", "generators", "latency", "policies", "registry", "rng", "workload"),
     },

@@ -8,16 +8,29 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from servesim.cli.exits import OK, guarded
 from servesim.cli.options import AsJson, Overrides, Quiet, ScenarioFile, Workers
 from servesim.cli.trace import trace
 
+
+class _Commands(TyperGroup):
+    """Commands that leave Ctrl-C to `guarded`: typer would end without a word."""
+
+    def invoke(self, ctx: Any) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise typer.Abort from interrupt
+
+
 app = typer.Typer(
     name="servesim",
+    cls=_Commands,
     help="Simulate LLM serving clusters: what happens to latency, throughput and cost if ...?",
     no_args_is_help=True,
     add_completion=False,

@@ -97,10 +97,10 @@ def _table(found: Capacity) -> Table:
     """Return the loads that were tried, a row each, the unloaded cluster first."""
     from rich.table import Table
 
-    from servesim.results.units import number_text
+    from servesim.results.units import count_text, number_text
 
     rows = found.curve.to_dicts()
-    level = "rate_per_s" if found.find == "max-rate" else "replicas"
+    level, level_text = ("rate_per_s", number_text) if found.find == "max-rate" else ("replicas", count_text)
     metrics = {metric: _unit(metric, rows) for metric in found.unloaded}
     throughput = {
         name: title for name, title in THROUGHPUT.items() if any(row[name] is not None for row in rows)
@@ -115,7 +115,7 @@ def _table(found: Capacity) -> Table:
         table.add_column(title, justify="right")
     table.add_column("")
     for row in [dict.fromkeys(rows[0]) | found.unloaded | {"verdict": ""}, *rows]:
-        cells = ["unloaded" if row[level] is None else number_text(row[level])]
+        cells = ["unloaded" if row[level] is None else level_text(row[level])]
         for metric, (_, scale) in metrics.items():
             cells.append(number_text(_scaled(row[metric], scale)))
             if _has_interval(found):

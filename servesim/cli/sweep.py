@@ -49,6 +49,8 @@ def sweep_file(
                 file, out=out, overrides=overrides, backend=chosen, workers=workers, on_done=on_done
             )
     except KeyboardInterrupt:
+        if not told.total:  # it was still reading scenarios
+            raise
         print(
             f"interrupted: {told.done} of {told.total} runs are done; the same command goes on from there",
             file=sys.stderr,

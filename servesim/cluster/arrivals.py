@@ -88,6 +88,7 @@ class Arrivals:
         self.arrived = 0
         self.last_s = 0.0
         self.finished = False
+        self.follow_ups_not_sent: int | None = None
         self.on_last: Callable[[], None] | None = None
         requests = chain.from_iterable(self._read(frames))
         self._requests = requests if late is None else late.watched(requests)
@@ -123,32 +124,43 @@ class Arrivals:
             self.on_last()
         return None
 
+    def hand_over(self) -> None:
+        """Hand requests that have arrived over to the recorder; here it has them before they arrive."""
+
     def _read(self, frames: Iterator[pl.DataFrame]) -> Iterator[Iterator[Request]]:
         """Yield the requests of each frame; a request is made when it is about to arrive."""
         request_id = 0
+        for frame in self._before_horizon(frames):
+            requests = self._requests_of(frame, request_id)
+            self.recorder.arrivals(frame)
+            yield requests
+            request_id += len(frame)
+
+    def _before_horizon(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Yield *frames* as far as their times lie before the horizon, and no empty one."""
         for frame in frames:
             if frame.is_empty():
                 continue
             late = self.horizon_s is not None and frame["arrival_s"][-1] >= self.horizon_s
-            if late:
-                frame = frame.filter(pl.col("arrival_s") < self.horizon_s)  # noqa: PLW2901
-            if not frame.is_empty():
-                models = self._models(frame)
-                self.recorder.arrivals(frame)
-                fields = (
-                    range(request_id, request_id + len(frame)),
-                    frame["arrival_s"].to_list(),
-                    frame["prompt_tokens"].to_list(),
-                    frame["output_tokens"].to_list(),
-                    models,
-                    _values(frame["tenant"]),
-                    frame["priority"].to_list(),
-                    _values(frame["session"]),
-                )
-                yield _rich(frame, fields) if _has_extras(frame) else map(Request, *fields)
-                request_id += len(frame)
+            kept = frame.filter(pl.col("arrival_s") < self.horizon_s) if late else frame
+            if not kept.is_empty():
+                yield kept
             if late:
                 return
+
+    def _requests_of(self, frame: pl.DataFrame, first_id: int) -> Iterator[Request]:
+        """Return the requests of *frame*, numbered from *first_id* on."""
+        fields = (
+            range(first_id, first_id + len(frame)),
+            frame["arrival_s"].to_list(),
+            frame["prompt_tokens"].to_list(),
+            frame["output_tokens"].to_list(),
+            self._models(frame),
+            _values(frame["tenant"]),
+            frame["priority"].to_list(),
+            _values(frame["session"]),
+        )
+        return _rich(frame, fields) if _has_extras(frame) else map(Request, *fields)
 
     def _models(self, frame: pl.DataFrame) -> Iterator[str]:
         """Return the model that serves each request of *frame*."""

@@ -17,7 +17,9 @@ STOP = 1 << 32
 CONTROL = 2 << 32
 ARRIVAL = 3 << 32
 STEP_END = 4 << 32
-"""Kinds of simultaneous wake-ups, in their order; a replica's index is added to STEP_END. SimPy's own are lower."""
+AFTER_STEPS = 5 << 32
+"""Kinds of simultaneous wake-ups, in their order; a replica's index is added to STEP_END. SimPy's own are lower.
+AFTER_STEPS is for what step ends cause at once."""
 
 
 class Wakeup(Event):

@@ -10,9 +10,10 @@ import polars as pl
 
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
+from servesim.cluster.closed_loop import OPEN, Loop
 from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
-from servesim.cluster.records import ClusterAccount, Recorder, ReplicaAccount
+from servesim.cluster.records import FLUSH_BYTES, ClusterAccount, Recorder, ReplicaAccount
 from servesim.cluster.replica import Replica
 from servesim.cluster.sampler import Sampler
 from servesim.cluster.system import System
@@ -77,6 +78,7 @@ class Cluster:
         frames: Iterator[pl.DataFrame],
         run: RunSpec,
         *,
+        loop: Loop = OPEN,
         on_tick: Callable[[int, float], None] | None = None,
         stop_when: Sequence[TooLate] = (),
     ) -> ClusterAccount:
@@ -88,6 +90,8 @@ class Cluster:
             Workload frames in order of arrival.
         run
             Horizon, drain and sampling.
+        loop
+            Whether arrivals depend on what happens in the run.
         on_tick
             Called now and then with the number of requests arrived and the simulated time.
         stop_when
@@ -100,7 +104,7 @@ class Cluster:
         """
         system, clock = self.system, self.system.clock
         late = LateRequests(stop_when) if stop_when else None
-        arrivals = Arrivals(
+        arrivals = loop.arrivals(
             frames,
             self.groups,
             system=system,
@@ -111,6 +115,8 @@ class Cluster:
         views = [LiveReplicaView(replica) for replica in self.replicas]
 
         def tick(now: float) -> None:
+            if len(system.outcomes) > FLUSH_BYTES:
+                arrivals.hand_over()
             self.recorder.tick()
             if on_tick is not None:
                 on_tick(arrivals.arrived, now)
@@ -142,22 +148,24 @@ class Cluster:
             else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
         )
         sampler.flush()
-        return self._close(end_s, arrivals.arrived, interrupted=self._interrupted and stopped)
+        return self._close(end_s, arrivals, interrupted=self._interrupted and stopped)
 
     def interrupt(self) -> None:
         """End the run at the present simulated time, keeping what has happened. Safe in a signal handler."""
         self._interrupted = True
         self.system.clock.stop()
 
-    def _close(self, end_s: float, arrived: int, *, interrupted: bool) -> ClusterAccount:
+    def _close(self, end_s: float, arrivals: Arrivals, *, interrupted: bool) -> ClusterAccount:
+        arrivals.hand_over()
         for replica in self.replicas:
             replica.close(end_s)
         return ClusterAccount(
             end_s=end_s,
-            arrived=arrived,
+            arrived=arrivals.arrived,
             system_area_s=sum(
                 replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas
             ),
             interrupted=interrupted,
             replicas=[replica.account for replica in self.replicas],
+            follow_ups_not_sent=arrivals.follow_ups_not_sent,
         )

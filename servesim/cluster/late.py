@@ -74,10 +74,14 @@ class LateRequests:
     def watched(self, requests: Iterator[Request]) -> Iterator[Request]:
         """Yield *requests* and remember them."""
         for request in requests:
-            for rule, not_due in zip(self._rules, self._not_due, strict=True):
-                if request.arrival_s >= rule.from_s:
-                    not_due.append(request)
+            self.watch(request)
             yield request
+
+    def watch(self, request: Request) -> None:
+        """Remember *request*, which arrives after all that are remembered."""
+        for rule, not_due in zip(self._rules, self._not_due, strict=True):
+            if request.arrival_s >= rule.from_s:
+                not_due.append(request)
 
     def check(self, now: float, arrived: int) -> None:
         """Count the requests that were due before *now*.

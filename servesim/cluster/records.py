@@ -13,6 +13,9 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+FLUSH_BYTES = 4 << 20
+"""A buffer of rows is emptied when it holds more than this."""
+
 STATES = ("completed", "rejected", "unfinished")
 FINISH_REASONS = ("stop", "length", "prompt_too_long")
 EVENT_KINDS = ("preempted", "readmitted", "resumed", "rejected")
@@ -137,6 +140,8 @@ class ClusterAccount:
         Integral over the run of the number of requests in the system.
     interrupted
         Whether the user stopped the run before its end.
+    follow_ups_not_sent
+        Follow-ups of the sessions read that had not arrived by the end; None for a workload that has none.
     replicas
         One account per replica, in order.
     """
@@ -146,13 +151,15 @@ class ClusterAccount:
     system_area_s: float
     interrupted: bool
     replicas: list[ReplicaAccount]
+    follow_ups_not_sent: int | None = None
 
 
 class Recorder(Protocol):
     """Where the rows go. The cluster appends packed rows to the five buffers and never reads them.
 
-    The recorder empties the buffers in `arrivals`, which the cluster calls once per workload frame, and in `tick`,
-    which it calls at sampling times; it must empty them in place (``del buffer[:]``).
+    The recorder empties the buffers in `arrivals`, which the cluster calls once per frame of requests, and in `tick`,
+    which it calls at sampling times; it must empty them in place (``del buffer[:]``). It reads outcomes in a tick only
+    when they are more than `FLUSH_BYTES`: every request that has one has then been handed over.
     """
 
     outcomes: bytearray
@@ -162,7 +169,7 @@ class Recorder(Protocol):
     visibles: bytearray
 
     def arrivals(self, frame: pl.DataFrame) -> None:
-        """Take over a workload frame whose requests are about to arrive; ids count on from the last frame's."""
+        """Take over requests that are about to arrive, or have arrived; ids count on from the last frame's."""
 
     def tick(self) -> None:
         """Empty the buffers if they have grown large."""

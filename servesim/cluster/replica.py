@@ -10,7 +10,7 @@ code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from math import inf
+from math import inf, nextafter
 from typing import cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
@@ -122,16 +122,13 @@ class Replica:
 
         self.batch = BatchShape()  # of the segment
         self.encoder_tokens = 0  # of the prompts that were admitted for the next step
-        self.start_s = 0.0
-        self.step_s = 0.0
-        self.growth_s = 0.0
+        self.start_s = self.step_s = self.growth_s = 0.0
         self.limit = 0  # steps that the segment may have at most
         self.done = 0  # steps of it that are booked
         self.planned = 0  # steps of it after which the replica wakes up
 
         # Integrals of queue and batch size: the times at which requests left, minus those at which they came.
-        self.queue_area_s = 0.0
-        self.batch_area_s = 0.0
+        self.queue_area_s = self.batch_area_s = 0.0
         self.completed = self.output_tokens = self.steps = 0
         self.idle_s = self.idle_since_s = 0.0
 
@@ -164,6 +161,8 @@ class Replica:
 
     def _cut(self, now: float) -> None:
         """Wake up at the end of the step in flight instead of at the end of the leap."""
+        if self.system.step_ends_over:  # a step that ends now is not in flight any more
+            now = nextafter(now, inf)
         steps = steps_until(now, self.start_s, self.step_s, self.growth_s)
         if steps <= self.done:
             steps = self.done + 1
@@ -273,6 +272,8 @@ class Replica:
             COMPLETED,
             STOP if target_tokens == request.output_tokens else LENGTH,
         )
+        if self.system.on_leave is not None:
+            self.system.on_leave(request, now)
 
     # -- memory -----------------------------------------------------------------------------------------------------
     #
@@ -538,6 +539,8 @@ class Replica:
         self._event(REFUSED, request, now)
         row = (request.request_id, self.index, NEVER, NEVER, NEVER, 0, 0, REJECTED, PROMPT_TOO_LONG)
         self.system.outcomes += PACK_OUTCOME(*row)
+        if self.system.on_leave is not None:
+            self.system.on_leave(request, now)
 
     def steps_unbooked(self, now: float) -> int:
         """Return how many steps of the segment have ended at or before *now* and are not booked yet."""

@@ -90,9 +90,16 @@ def find_capacity(question: Question, backend: Backend, *, on_done: OnDone | Non
     ServesimError
         If an unloaded cluster misses an objective already, the largest one misses one, or a run fails.
     """
-    ladder = ladder_of(question, loads_of(question, backend))
+    loads = loads_of(question, backend)
+    ladder = ladder_of(question, loads)
+    closed = any(load.is_closed for load in loads)
     points = LoadPoints(
-        ladder.scenario_at, question.slos, backend, confidence=question.confidence, on_done=on_done
+        ladder.scenario_at,
+        question.slos,
+        backend,
+        confidence=question.confidence,
+        requests=[load.requests for load in loads] if closed else None,
+        on_done=on_done,
     )
     pilots = points.start(ladder.unloaded, question.seeds)
     unloaded = points(ladder.unloaded)

@@ -102,7 +102,9 @@ class Comparison:
     def methods(self) -> list[str]:
         """How the numbers came about, a sentence each."""
         lines = []
-        if self.random:
+        if self.random and len(self.seeds) == 1:
+            lines.append("one seed: no intervals and nothing significant; more seeds give both")
+        elif self.random:
             kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
             lines += [
                 f"{self.confidence:.0%} intervals: {kind} on paired differences over {len(self.seeds)} seeds; "
@@ -125,7 +127,7 @@ class Comparison:
             for verdict in ("better", "worse", "none shown")
         }
         parts = [f"{verdict} in {', '.join(metrics)}" for verdict, metrics in found.items() if metrics] or [
-            "nothing to say"
+            "nothing shown"
         ]
         text = "; ".join(parts).replace("none shown in", f"no difference to {self.baseline} shown in")
         open_rows = rows.filter(

@@ -155,10 +155,12 @@ def ladder_of(question: Question, loads: Sequence[Load]) -> Ladder:
     Raises
     ------
     ScenarioError
-        If there is no rate to change.
+        If there is no rate to change, or none that is offered.
     """
     rate_per_s = sum(load.rate_per_s for load in loads) / len(loads)
     if question.find == "max-rate":
+        if closed := next((load for load in loads if load.is_closed), None):
+            raise _no_rate(closed)
         if rate_per_s == 0.0:
             raise ScenarioError(
                 f"workload: all requests arrive at the same time (got {loads[0].requests}). expected arrivals "
@@ -174,4 +176,18 @@ def ladder_of(question: Question, loads: Sequence[Load]) -> Ladder:
         rate_per_s,
         requests=max(load.requests for load in loads),
         together=max(load.together for load in loads),
+    )
+
+
+def _no_rate(load: Load) -> ScenarioError:
+    """Return the error that a closed loop has no rate of its own."""
+    got = (
+        f"workload.max_concurrency {load.max_concurrency}"
+        if load.max_concurrency is not None
+        else f"{load.waiting:,} of {load.requests:,} requests that wait for others of their session"
+    )
+    return ScenarioError(
+        f"--find max-rate: the workload is a closed loop, whose rate is what the cluster makes of it (got {got}). "
+        "expected arrivals that do not wait for the cluster",
+        hint="say --find min-replicas, or sweep the number of clients; closed_loop: false replays recorded times",
     )

@@ -147,6 +147,9 @@ class LoadPoints:
         Where runs are computed.
     confidence
         Of intervals.
+    requests
+        Requests of a run with each seed, at most, where the load tells how many there are to measure (closed
+        loops); None: as many as in the first load.
     on_done
         Called with the runs that are done, and None: how many there will be is not known.
     """
@@ -158,6 +161,7 @@ class LoadPoints:
         backend: Backend,
         *,
         confidence: float,
+        requests: Sequence[int] | None = None,
         on_done: Callable[[int, int | None], None] | None = None,
     ) -> None:
         self.scenario_at = scenario_at
@@ -166,7 +170,7 @@ class LoadPoints:
         self.confidence = confidence
         self.measured: dict[float, Measured] = {}
         self.seeds: list[int] = []
-        self._requests: list[int] = []
+        self._requests = list(requests or ())
         self._stops: list[Stop | None] = []
         self._on_done = on_done
         self._runs = 0
@@ -180,7 +184,7 @@ class LoadPoints:
         found = replicate([case], seeds, self.backend, on_done=lambda *_: self._tell(1))
         runs = found.by_variant[case.name]
         self.seeds = found.seeds
-        self._requests = [_measured_at_most(run) for run in runs]
+        self._requests = self._requests or [_measured_at_most(run) for run in runs]
         self._stops = stops_for(
             self.slos, case.scenario.slo, seeds=len(self.seeds), confidence=self.confidence
         )

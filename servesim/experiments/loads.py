@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import polars as pl
+
 from servesim.experiments.points import Point
 from servesim.scenario import Scenario
 from servesim.workload.build import build_workload
@@ -21,36 +23,46 @@ class Load:
         Time from the first arrival to the last.
     together
         Most requests that arrive at the same time.
+    waiting
+        Requests of which only the run tells when they arrive: follow-ups of sessions. The others count for span,
+        rate and together.
+    max_concurrency
+        The limit of concurrent requests.
     """
 
     requests: int
     span_s: float
     together: int
+    waiting: int = 0
+    max_concurrency: int | None = None
 
     @property
     def rate_per_s(self) -> float:
         """Mean rate of arrivals; 0 where all of them arrive at once."""
-        return (self.requests - 1) / self.span_s if self.span_s > 0.0 else 0.0
+        return (self.requests - self.waiting - 1) / self.span_s if self.span_s > 0.0 else 0.0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether arrivals depend on what happens in the run."""
+        return self.waiting > 0 or self.max_concurrency is not None
 
 
 def load_of(point: Point) -> Load:
     """Return what arrives in a run of *point*, without running it."""
     scenario = point.scenario
     horizon_s = scenario.run.horizon_s
-    requests, together, first_s, last_s = 0, 0, 0.0, 0.0
+    requests, waiting, together, first_s, last_s = 0, 0, 0, 0.0, 0.0
     for frame in build_workload(scenario.workload, seed=scenario.seed).frames():
-        arrival_s = frame["arrival_s"]
-        if horizon_s is not None:
-            arrival_s = arrival_s.filter(arrival_s < horizon_s)
-        if arrival_s.is_empty():
+        kept = frame if horizon_s is None else frame.filter(pl.col("arrival_s") < horizon_s)
+        if kept.is_empty():
             break
-        first_s = first_s if requests else arrival_s[0]
-        last_s = arrival_s[-1]
-        requests += len(arrival_s)
-        most = arrival_s.value_counts()["count"].max()
-        assert isinstance(most, int), "a count of rows that there are"
-        together = max(together, most)
-    return Load(requests, last_s - first_s, together)
+        arrival_s = kept.filter(pl.col("think_s").is_null())["arrival_s"]
+        first_s = first_s if requests else kept["arrival_s"][0]
+        last_s = kept["arrival_s"][-1]
+        requests += len(kept)
+        waiting += len(kept) - len(arrival_s)
+        together = max([together, *arrival_s.value_counts()["count"].top_k(1)])
+    return Load(requests, last_s - first_s, together, waiting, scenario.workload.max_concurrency)
 
 
 def to_the_end(scenario: Scenario) -> Scenario:

@@ -24,6 +24,10 @@ RETRIES = 5
 
 UNDER_WAY_PER_CORE = 4
 
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""How an HTTP/2 connection begins, with empty settings (RFC 9113, 3.4); a server answers with its own. Ray speaks gRPC
+over it."""
+
 
 class RayBackend:
     """Computes points as tasks of a Ray cluster.
@@ -109,16 +113,24 @@ def _compute(task: Callable[[Any], Any], item: Any, plugins: str) -> Any:
 
 
 def _probe(address: str) -> None:
-    """Refuse an address where nothing listens, at once: Ray itself would try for minutes."""
+    """Refuse an address where no Ray cluster answers, within seconds: Ray itself would try for minutes."""
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ServesimError(f"--address: not an address (got {address!r}). expected HOST:PORT or auto")
     try:
-        socket.create_connection((host, int(port)), timeout=PROBE_S).close()
+        with socket.create_connection((host, int(port)), timeout=PROBE_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0" and not _greets(connection):
+                raise ConnectionError("something else than Ray listens there")
     except (OSError, OverflowError) as error:
         raise ServesimError(
-            f"--address {address}: nothing answers ({error}). expected a running Ray cluster",
+            f"--address {address}: no Ray cluster answers ({error}). expected a running Ray cluster",
             hint="ray start --head prints the address of a new one",
         ) from error
+
+
+def _greets(connection: socket.socket) -> bool:
+    """Return whether the other side begins an HTTP/2 connection: with a frame of settings, type 4."""
+    connection.sendall(_GREETING)
+    return connection.recv(9)[3:4] == b"\x04"

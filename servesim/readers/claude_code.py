@@ -27,7 +27,7 @@ from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, se
 from servesim.workload.content import check_is_data
 from servesim.workload.files import read_parquet
 from servesim.workload.paths import TracePath
-from servesim.workload.sessions import END, follow_ups
+from servesim.workload.sessions import END
 
 _BLOCK_TOKENS = 64
 _FIELDS = {"t": "t", "model": "model", "in": "in_tokens", "out": "out_tokens", "api_time": "api_time_s"}
@@ -52,7 +52,8 @@ class ClaudeCodeReader:
     """Coding-agent sessions, native JSON or packed Parquet.
 
     Each agent of a session is a session of the workload, ``<session>/<agent>``: agents run beside each other. The
-    trace does not tell when sessions began, so they arrive at random: independently, at a given rate.
+    trace does not tell when sessions began, so they arrive at random: independently, at a given rate. Without
+    ``workload.closed_loop`` requests arrive as recorded, counted from the begin of the session.
 
     Parameters
     ----------
@@ -60,9 +61,6 @@ class ClaudeCodeReader:
         The folder of the JSON files, one such file, or the Parquet file.
     sessions_per_s
         Rate at which sessions begin: a Poisson process.
-    closed_loop
-        Whether a request waits for the agent's previous one to end, plus the time that its tools and its user took
-        then. False: requests arrive as recorded, counted from the begin of the session.
     prefix_blocks
         Whether requests get the ids of their prompt's blocks of 64 tokens. The published sessions have 94 million.
     duplicates
@@ -84,7 +82,6 @@ class ClaudeCodeReader:
         *,
         path: TracePath,
         sessions_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0 / 60.0,
-        closed_loop: bool = True,
         prefix_blocks: bool = False,
         duplicates: bool = False,
         zero_output: ZeroOutput = "keep_as_one",
@@ -92,7 +89,6 @@ class ClaudeCodeReader:
     ) -> None:
         self.path = path
         self.sessions_per_s = sessions_per_s
-        self.closed_loop = closed_loop
         self.prefix_blocks = prefix_blocks
         self.duplicates = duplicates
         self.zero_output = zero_output
@@ -100,7 +96,7 @@ class ClaudeCodeReader:
         self.notes: dict[str, int | float | str] = {}
 
     def read(self) -> pl.LazyFrame:
-        """Return arrivals from 0, lengths, model, sessions and, where asked for, prefix blocks.
+        """Return arrivals from 0, ends, lengths, model, sessions and, where asked for, prefix blocks.
 
         Raises
         ------
@@ -123,7 +119,7 @@ class ClaudeCodeReader:
         if self.prefix_blocks:
             size = pl.lit(_BLOCK_TOKENS, dtype=pl.Int32)
             requests = requests.with_columns(frame["prefix_blocks"], prefix_block_tokens=size)
-        return (follow_ups(requests) if self.closed_loop else requests.drop(END)).lazy()
+        return requests.lazy()
 
     def _arriving(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the requests in time, with their agent as session and the time at which each ended."""

@@ -16,7 +16,6 @@ from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import read_jsonl
 from servesim.workload.paths import TracePath
-from servesim.workload.sessions import follow_ups
 
 _BLOCK_TOKENS = 16
 _NUMBERS = ["chat_id", "parent_chat_id", "timestamp", "input_length", "output_length"]
@@ -29,9 +28,6 @@ class QwenBailianReader:
     ----------
     path
         The file.
-    closed_loop
-        Whether a turn waits for the one before it to end (`servesim.workload.sessions`); the trace does not tell when
-        requests ended, so the pause is counted from arrival to arrival. False: turns arrive as recorded.
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
@@ -40,11 +36,8 @@ class QwenBailianReader:
         forms=("jsonl",), needs=(*_NUMBERS, "type", "hash_ids"), reading={"zero_output": "drop"}
     )
 
-    def __init__(
-        self, *, path: TracePath, closed_loop: bool = False, zero_output: ZeroOutput = "error"
-    ) -> None:
+    def __init__(self, *, path: TracePath, zero_output: ZeroOutput = "error") -> None:
         self.path = path
-        self.closed_loop = closed_loop
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
 
@@ -81,7 +74,7 @@ class QwenBailianReader:
             prefix_blocks="hash_ids",
             prefix_block_tokens=pl.lit(_BLOCK_TOKENS, dtype=pl.Int32),
         )
-        return (follow_ups(requests) if self.closed_loop else requests).lazy()
+        return requests.lazy()
 
     def _roots(self, frame: pl.DataFrame) -> pl.Series:
         """Return the first chat of the chain that each chat belongs to; a parent that is not in the file begins one."""

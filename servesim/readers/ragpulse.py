@@ -18,7 +18,6 @@ from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import read_jsonl, read_parquet
 from servesim.workload.paths import TracePath
-from servesim.workload.sessions import follow_ups
 
 PARTS = ("sys_prompt", "passages_ids", "history", "web_search", "user_input")
 """Parts of a prompt, in their order in it."""
@@ -36,9 +35,6 @@ class RagPulseReader:
         prefix blocks.
     prefix_block_tokens
         Tokens of a prefix block.
-    closed_loop
-        Whether a session's request waits for the one before it to end (`servesim.workload.sessions`); the trace does
-        not tell when requests ended, so the pause is counted from arrival to arrival. False: they arrive as recorded.
     zero_output
         What to do with requests that emitted no token: ``error``, ``drop`` or ``keep_as_one``.
     """
@@ -55,13 +51,11 @@ class RagPulseReader:
         path: TracePath,
         chunks: TracePath | None = None,
         prefix_block_tokens: Literal[16, 64, 512] = 16,
-        closed_loop: bool = False,
         zero_output: ZeroOutput = "error",
     ) -> None:
         self.path = path
         self.chunks = chunks
         self.prefix_block_tokens = prefix_block_tokens
-        self.closed_loop = closed_loop
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
 
@@ -99,7 +93,7 @@ class RagPulseReader:
                 prefix_block_tokens=pl.lit(self.prefix_block_tokens, dtype=pl.Int32),
             )
             self.notes["prefix_block_tokens"] = self.prefix_block_tokens
-        return (follow_ups(requests) if self.closed_loop else requests).lazy()
+        return requests.lazy()
 
     def _blocks(self, frame: pl.DataFrame, chunks: TracePath) -> pl.Series:
         """Return the block ids of each prompt: a number per chain of chunks, and the block's place in the prompt."""

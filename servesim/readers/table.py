@@ -28,7 +28,8 @@ from servesim.workload.files import (
 )
 from servesim.workload.paths import TracePath
 from servesim.workload.schema import SCHEMA
-from servesim.workload.timestamps import seconds, seconds_since_first
+from servesim.workload.sessions import END
+from servesim.workload.timestamps import nanoseconds, seconds
 
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
 
@@ -37,7 +38,8 @@ _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
 _COLUMNS_HINT = "columns: {arrival_s: NAME, ...} says what the file calls them"
 _TEXTS = ("model", "tenant", "session", "slo_class")
 _SECONDS = "arrival in seconds"
-"""Name of the column of arrivals while a table is read: the file's own may serve as another one too."""
+_END_SECONDS = "end in seconds"
+"""Names of the columns of times while a table is read: the file's own may serve as others too."""
 
 
 class TableReader:
@@ -51,7 +53,8 @@ class TableReader:
         Name of servesim's column to name of the file's: ``{arrival_s: ts, prompt_tokens: input_len}``. A
         column that has servesim's name need not be listed, and one column of the file may serve as several.
         Arrival and both lengths must be there; model, tenant, session, slo_class, priority (0 where it is
-        empty) and (not in CSV) prefix_blocks are taken where they are.
+        empty), think_s, the counts of image, audio and reasoning tokens and (not in CSV) prefix_blocks are taken
+        where they are; and end_s, when the request ended on the clock of arrival_s, for ``closed_loop``.
     time_unit
         Unit of the arrival column: ``s``, ``ms``, ``us`` or ``ns`` for numbers, ``datetime`` for dates and
         times.
@@ -90,7 +93,7 @@ class TableReader:
         """
         names = self._column_names()
         frame = self._frame(names)
-        frame = frame.with_columns(self._seconds(frame, names["arrival_s"]).alias(_SECONDS))
+        frame = frame.with_columns(self._seconds(frame, names))
         if "priority" in names:
             check_priorities(frame, names["priority"], self.path)
         check_tokens(frame, names["prompt_tokens"], self.path)
@@ -98,7 +101,8 @@ class TableReader:
         frame, zero = settle_zero_output(frame, names["output_tokens"], self.path, self.zero_output)
         self.notes = {"rows_read": rows, "zero_output": zero}
         texts = {name: _as_text(names[name]) for name in _TEXTS if name in names}
-        return frame.lazy().select(row=ROW, **(names | {"arrival_s": _SECONDS} | texts))
+        times = {"arrival_s": _SECONDS} | ({END: _END_SECONDS} if END in names else {})
+        return frame.lazy().select(row=ROW, **(names | times | texts))
 
     def _column_names(self) -> dict[str, str]:
         """Return servesim's name and the file's for every column to read."""
@@ -110,13 +114,14 @@ class TableReader:
         else:
             found = parquet_columns(self.path)
         mapped = self.columns or {}
+        known = [*SCHEMA, END]
         for name in mapped:
-            if name not in SCHEMA:
+            if name not in known:
                 raise TraceError(
-                    f"{self.path}: columns: unknown name (got {name!r}). expected any of {', '.join(SCHEMA)}",
-                    hint=nearest(name, SCHEMA),
+                    f"{self.path}: columns: unknown name (got {name!r}). expected any of {', '.join(known)}",
+                    hint=nearest(name, known),
                 )
-        names = {name: mapped.get(name, name) for name in SCHEMA}
+        names = {name: mapped.get(name, name) for name in known}
         names = {
             name: file_name
             for name, file_name in names.items()
@@ -130,9 +135,12 @@ class TableReader:
         texts = [names[name] for name in _TEXTS if name in names]
         tags = list(dict.fromkeys(texts))
         numbers = [names[name] for name, kind in SCHEMA.items() if kind.is_numeric() and name in names]
+        times = [names[name] for name in ("arrival_s", END) if name in names]
         if self.time_unit == "datetime":
             numbers.remove(names["arrival_s"])
-            texts.append(names["arrival_s"])
+            texts += times
+        else:
+            numbers += times
         texts, numbers = list(dict.fromkeys(texts)), list(dict.fromkeys(numbers))
         frame = self._columns(names, texts, [name for name in numbers if name not in texts])
         frame = frame.with_columns(pl.col(name).alias(_as_text(name)) for name in tags)
@@ -151,14 +159,23 @@ class TableReader:
             return read_jsonl(self.path, numbers=numbers, others=others)
         return read_parquet(self.path, [*numbers, *texts, *lists])
 
-    def _seconds(self, frame: pl.DataFrame, column: str) -> pl.Series:
+    def _seconds(self, frame: pl.DataFrame, names: dict[str, str]) -> list[pl.Series]:
+        """Return arrivals and, where the file has them, ends: in seconds on one clock."""
+        arrivals = self._ticks(frame, names["arrival_s"])
+        dates = self.time_unit == "datetime"
+        origin = arrivals.min() if dates or self.start_at_zero else 0
+        ticks_per_s = 1e9 if dates else _TICKS_PER_S[self.time_unit]
+        series = [seconds(arrivals - origin, ticks_per_s).alias(_SECONDS)]
+        if END in names:
+            ends = self._ticks(frame, names[END])
+            series.append(seconds(ends - origin, ticks_per_s).alias(_END_SECONDS))
+        return series
+
+    def _ticks(self, frame: pl.DataFrame, column: str) -> pl.Series:
         if self.time_unit == "datetime":
-            return seconds_since_first(frame, column, self.path)
+            return nanoseconds(frame, column, self.path)
         numbers = check_numbers(frame, column, self.path)
-        times = frame[column] if frame[column].dtype in (pl.Int64, pl.UInt64) else numbers
-        if self.start_at_zero:
-            times = times - times.min()
-        return seconds(times, _TICKS_PER_S[self.time_unit])
+        return frame[column] if frame[column].dtype in (pl.Int64, pl.UInt64) else numbers
 
 
 def _as_text(name: str) -> str:

@@ -24,6 +24,10 @@ LATENCIES = {
     "e2e_s": "End-to-end latency",
 }
 
+_EVENTS = (
+    "A preempted request loses its KV blocks, is readmitted to compute them again, and resumes its output."
+)
+
 Runs = Mapping[str, RunSeries]
 """Label to series; all with bins of one width."""
 
@@ -133,7 +137,7 @@ def latency_over_time_charts(runs: Runs) -> Iterator[Chart]:
     """Yield median and 99 % quantile of each latency by time of arrival."""
     for metric, name in LATENCIES.items():
         values = pl.concat([run.latency(metric)["p99"] for run in runs.values()])
-        unit, scale = latency_unit([values.quantile(0.5)])
+        unit, scale = latency_unit(values.to_list())
         quantity = _Quantity(
             f"{name} by arrival",
             unit,
@@ -158,7 +162,9 @@ def event_charts(runs: Runs) -> Iterator[Chart]:
     if kinds:
         width = _width_text(next(iter(runs.values())).grid.width_s)
         columns = {kind: kind for kind in kinds}
-        yield from _charts(runs, _Quantity("Events", f"events per {width}", lambda run: run.events, columns))
+        yield from _charts(
+            runs, _Quantity("Events", f"events per {width}", lambda run: run.events, columns, note=_EVENTS)
+        )
 
 
 def heat_charts(runs: Runs) -> Iterator[Chart]:
@@ -179,7 +185,12 @@ def heat_charts(runs: Runs) -> Iterator[Chart]:
                 Axis("utilization (%)", high=100.0),
                 "Share of time that it computes.",
             ),
-            ("Requests", table, Axis("requests", high=most or 1.0), "Waiting and running, mean over a bin."),
+            (
+                "Requests",
+                table,
+                Axis("requests", high=most or 1.0, root=len(runs) > 1),
+                "Waiting and running, mean over a bin.",
+            ),
         ):
             spec = heat_chart(values, width=run.grid.width_s / unit_s, x_axis=axis, color=color)
             yield Chart(f"{title} by replica{where}", spec, "time", note)
@@ -229,5 +240,7 @@ def _end_s(runs: Runs) -> float:
 
 
 def _width_text(width_s: float) -> str:
+    if width_s < 1.0:
+        return f"{width_s * 1e3:g} ms"
     unit, unit_s = time_unit(width_s * 10)
     return f"{width_s / unit_s:g} {unit}"

@@ -66,7 +66,7 @@ def _charts(found: Mapping[str, Any]) -> list[Chart]:
     if not rows:
         return []
     others = [variant for variant in found["variants"] if variant != found["baseline"]]
-    spec = interval_chart(rows, others, title=f"difference to {found['baseline']} (% of its mean)")
+    spec = interval_chart(rows, others, title="difference (% of the baseline's mean)")
     kind = (
         f"{found['confidence']:.0%} intervals of paired differences."
         if found["random"]
@@ -77,7 +77,7 @@ def _charts(found: Mapping[str, Any]) -> list[Chart]:
 
 def _numbers(found: Mapping[str, Any]) -> Content:
     head = ["metric", "variant", "mean", "difference", f"{found['confidence']:.0%} interval", "relative", ""]
-    return table(head, [_row(row) for row in found["table"]])
+    return table(head, [_row(row) for row in found["table"]], kind="numbers named")
 
 
 def _row(row: Mapping[str, Any]) -> Sequence[Content]:

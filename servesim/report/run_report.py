@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from servesim.report import charts, tables
 from servesim.report.html import Content, Markup, folded, table, tag
 from servesim.report.page import Section, page_html
+from servesim.report.settings import differing_settings
 from servesim.results.notes import run_notes, validation_note
 from servesim.results.run_series import RunSeries
 from servesim.results.units import seconds_text
@@ -21,6 +22,7 @@ _SINGLE_RUNS = (
     "seeds"
 )
 _NO_TIME = "The run ended at time 0: there is nothing to draw."
+_NO_LATENCY = "No request was measured: there are no latencies."
 _HOW = (
     "Drag across a chart to zoom, double-click to go back; charts over time zoom together. Click a name in a legend "
     "to show it alone, others to add them. Point at a chart for numbers."
@@ -33,11 +35,14 @@ def run_report(runs: Mapping[str, RunResult]) -> str:
     span_s = max(run.summary["duration_s"] for run in runs.values())
     series = {label: RunSeries(run, span_s) for label, run in runs.items()}
     names = [run.provenance.get("scenario") for run in runs.values()]
-    title = " and ".join(runs) if len(runs) > 1 else str(names[0] or next(iter(runs)))
+    title = _listed(list(runs)) if len(runs) > 1 else str(names[0] or next(iter(runs)))
     drawn = _charts(series) if span_s > 0 else {}
     sections = [
+        Section(
+            "Settings that differ", differing_settings({label: run.settings for label, run in runs.items()})
+        ),
         Section("Summary", _numbers(summaries)),
-        Section("Latency", [tag("p", _HOW if drawn else _NO_TIME, class_="soft")], drawn.get("Latency", ())),
+        Section("Latency", [tag("p", _hint(drawn), class_="soft")], drawn.get("Latency", ())),
         Section("Latency over time", charts=drawn.get("Latency over time", ())),
         Section("Load", charts=drawn.get("Load", ())),
         Section("Engine", charts=drawn.get("Engine", ())),
@@ -61,19 +66,39 @@ def _charts(series: charts.Runs) -> dict[str, list[charts.Chart]]:
     }
 
 
+def _hint(drawn: Mapping[str, Sequence[charts.Chart]]) -> str:
+    """Return how to use the charts, or why there are none."""
+    if not drawn:
+        return _NO_TIME
+    return _HOW if drawn["Latency"] else f"{_NO_LATENCY} {_HOW}"
+
+
 def _head(title: str, runs: Mapping[str, RunResult]) -> list[Markup]:
     facts = [
         tag("p", f"{label}: {_identity(run)}" if len(runs) > 1 else _identity(run), class_="soft")
         for label, run in runs.items()
     ]
-    notes = [] if len(runs) == 1 else [_SINGLE_RUNS]
-    for label, run in runs.items():
-        own = [*run_notes(run.summary, run.provenance)]
-        notes += [f"{note} ({label})" if len(runs) > 1 else note for note in own]
-    notes += dict.fromkeys(filter(None, (validation_note(run.provenance) for run in runs.values())))
-    notes.sort(key=lambda note: not note.startswith("warning"))
-    items = [tag("li", note, class_=note.partition(":")[0]) for note in notes]
+    items = [tag("li", note, class_=note.partition(":")[0]) for note in _notes(runs)]
     return [tag("header", tag("h1", title), *facts, tag("ul", *items, class_="notes"))]
+
+
+def _notes(runs: Mapping[str, RunResult]) -> list[str]:
+    """Return what qualifies the numbers, warnings first; what does not hold for all runs names its own."""
+    holds_for: dict[str, list[str]] = {}
+    for label, run in runs.items():
+        for note in [*run_notes(run.summary, run.provenance), validation_note(run.provenance)]:
+            if note:
+                holds_for.setdefault(note, []).append(label)
+    notes = [_SINGLE_RUNS] if len(runs) > 1 else []
+    notes += [
+        note if len(labels) == len(runs) else f"{note} ({', '.join(labels)})"
+        for note, labels in holds_for.items()
+    ]
+    return sorted(notes, key=lambda note: not note.startswith("warning"))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def _identity(run: RunResult) -> str:
@@ -89,6 +114,7 @@ def _identity(run: RunResult) -> str:
         f"scenario {known.get('scenario', '?')} ({known.get('scenario_hash', 'no hash')}), "
         f"seed {known.get('seed', '?')}, servesim {known.get('servesim_version', '?')}"
         + (f". Targets: {told}" if told else "")
+        + (f". Warm-up of {seconds_text(run.warm_up_s)} left out of latencies" if run.warm_up_s else "")
     )
 
 
@@ -119,8 +145,11 @@ def _events(runs: Mapping[str, RunResult], series: charts.Runs) -> list[Content]
     counts = {label: [int(run.events[kind].sum()) for kind in kinds] for label, run in series.items()}
     if not any(map(any, counts.values())):
         return [tag("p", "No request was preempted, and none was rejected.")]
-    rows = [[label, *(f"{count:,}" for count in told)] for label, told in counts.items()]
-    return [table(["run", *kinds], rows)]
+    several = len(runs) > 1
+    rows = [
+        [label if several else "events", *(f"{count:,}" for count in told)] for label, told in counts.items()
+    ]
+    return [table(["run" if several else "", *kinds], rows)]
 
 
 def _about(runs: Mapping[str, RunResult]) -> list[Content]:

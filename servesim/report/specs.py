@@ -10,7 +10,7 @@ ends of the zoomed axis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -36,24 +36,30 @@ class Axis:
         Its ends; None: to suit the data.
     log
         Whether it is logarithmic.
+    root
+        Whether it grows with the square root: small numbers can be told apart beside large ones.
     """
 
     title: str
     low: float | None = None
     high: float | None = None
     log: bool = False
+    root: bool = False
 
 
 def time_chart(x: Floats, series: Mapping[str, pl.Series], *, x_axis: Axis, y_axis: Axis) -> Spec:
     """Return lines over time: middles of bins *x*, and values of each series by its label; null leaves a point out."""
-    mark = {"type": "line", "interpolate": "linear", "clip": True, "strokeWidth": 1.5}
-    y_scale = {"domainMin": 0, "nice": True} | ({} if y_axis.high is None else {"domainMax": y_axis.high})
+    mark: Spec = {"type": "line", "interpolate": "linear", "clip": True, "strokeWidth": 1.5}
+    if any(values.count() == 1 for values in series.values()):  # a line of one point is not seen
+        mark |= {"point": {"size": 20, "filled": True}}
+    if not any(values.max() for values in series.values()):
+        y_axis = replace(y_axis, high=1.0)  # only zeros: let them lie on the axis
     lines = {
         **_series_layer(len(series)),
         "mark": mark,
         "encoding": {
             "x": _zoomed(x_axis),
-            "y": {"field": "value", "type": "quantitative", "title": y_axis.title, "scale": y_scale},
+            "y": _upright("value", y_axis),
             "color": _color(list(series)),
         },
     }
@@ -72,12 +78,7 @@ def curve_chart(share: Floats, series: Mapping[str, pl.Series], *, x_axis: Axis)
         "mark": {"type": "line", "clip": True, "strokeWidth": 1.5},
         "encoding": {
             "x": {**_zoomed(x_axis), "field": "value"},
-            "y": {
-                "field": "place",
-                "type": "quantitative",
-                "title": "requests (%)",
-                "scale": {"domain": [0, 100]},
-            },
+            "y": _upright("place", Axis("requests (%)", high=100.0)),
             "order": {"field": "place"},
             "color": _color(list(series)),
         },
@@ -94,18 +95,12 @@ def histogram_chart(low: Floats, series: Mapping[str, pl.Series], *, x_axis: Axi
             "type": "area",
             "interpolate": "step-after",
             "line": {"strokeWidth": 1.2},
-            "fillOpacity": 0.25,
+            "fillOpacity": 0.25 if len(series) == 1 else 0.08,
             "clip": True,
         },
         "encoding": {
             "x": _zoomed(x_axis),
-            "y": {
-                "field": "value",
-                "type": "quantitative",
-                "title": "requests in a bin (%)",
-                "stack": None,
-                "scale": {"domainMin": 0, "nice": True},
-            },
+            "y": {**_upright("value", Axis("requests in a bin (%)")), "stack": None},
             "color": _color(list(series)),
         },
     }
@@ -141,8 +136,8 @@ def heat_chart(table: ReplicaMap, *, width: float, x_axis: Axis, color: Axis) ->
                 "field": "value",
                 "type": "quantitative",
                 "title": None,
-                "scale": {"domainMin": 0} | ({} if color.high is None else {"domainMax": color.high}),
-                "legend": {"orient": "top", "gradientLength": 160, "gradientThickness": 8},
+                "scale": {"type": "sqrt" if color.root else "linear", "domain": [0, color.high]},
+                "legend": {"orient": "top", "gradientLength": 220, "gradientThickness": 8, "tickCount": 4},
             },
             "tooltip": [
                 {"field": "row", "title": "replica"},
@@ -172,14 +167,33 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], variants: Sequence[str], *
     title
         Of the axis.
     """
+    height = 14 * len(variants) + 34  # of a metric, its name above its intervals
+    name = {
+        "labelAlign": "left",
+        "labelOffset": 10 - height / 2,
+        "labelPadding": -4,
+        "labelFontSize": 12,
+        "labelLimit": 300,
+    }
     place = {
-        "y": {"field": "metric", "type": "nominal", "sort": None, "title": None, "axis": {"grid": True}},
-        "yOffset": {"field": "variant", "type": "nominal", "sort": list(variants)},
+        "y": {
+            "field": "metric",
+            "type": "nominal",
+            "sort": None,
+            "title": None,
+            "axis": {**name, "ticks": False, "domain": False},
+        },
+        "yOffset": {
+            "field": "variant",
+            "type": "nominal",
+            "sort": list(variants),
+            "scale": {"paddingOuter": 1},
+        },
         "color": {
             "field": "variant",
             "type": "nominal",
             "scale": {"domain": list(variants)},
-            "legend": _LEGEND,
+            "legend": _legend(variants),
         },
         "tooltip": [
             {"field": "metric"},
@@ -193,7 +207,7 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], variants: Sequence[str], *
     x = {"field": "low", "type": "quantitative", "title": title}
     return {
         "width": "container",
-        "height": len({row["metric"] for row in rows}) * (14 * len(variants) + 10),
+        "height": len({row["metric"] for row in rows}) * height,
         "data": {"values": [dict(row) for row in rows]},
         "layer": [
             {"mark": {"type": "rule", "strokeDash": [4, 3]}, "encoding": {"x": {"datum": 0}}},
@@ -209,7 +223,32 @@ def interval_chart(rows: Sequence[Mapping[str, Any]], variants: Sequence[str], *
     }
 
 
-_LEGEND = {"orient": "top", "title": None, "columns": 3, "labelLimit": 240, "symbolType": "stroke"}
+_LEGEND_LETTERS = 46
+"""Letters of a line of the legend, symbols included."""
+
+
+def _legend(labels: Sequence[str]) -> Spec:
+    """Return a legend above the chart, in as many columns as fit a phone: Vega does not wrap."""
+    columns = _LEGEND_LETTERS // (max(map(len, labels)) + 4)
+    return {
+        "orient": "top",
+        "title": None,
+        "columns": max(columns, 1),
+        "labelLimit": 300,
+        "symbolType": "stroke",
+    }
+
+
+def _upright(field: str, axis: Axis) -> Spec:
+    """Return the vertical axis: from 0 on, and to a number that is labelled."""
+    scale: Spec = {"domainMin": 0, "nice": 5} if axis.high is None else {"domain": [0, axis.high]}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "title": axis.title,
+        "scale": scale,
+        "axis": {"tickCount": 5},
+    }
 
 
 def _chart(data: list[dict[str, Any]], labels: Mapping[str, Any], layer: list[Spec], x_axis: Axis) -> Spec:
@@ -275,12 +314,18 @@ def _zoomed(axis: Axis) -> Spec:
         "type": "quantitative",
         "title": axis.title,
         "scale": scale,
-        "axis": {"grid": False, "tickCount": 6, "labelFlush": True, "format": ",.6~g"},
+        "axis": {
+            "grid": False,
+            "tickCount": 12 if axis.log else 6,
+            "labelSeparation": 6,
+            "labelFlush": True,
+            "format": ",.6~g",
+        },
     }
 
 
 def _color(labels: list[str]) -> Spec:
-    legend = _LEGEND if len(labels) > 1 else None
+    legend = _legend(labels) if len(labels) > 1 else None
     return {"field": "label", "type": "nominal", "scale": {"domain": labels}, "legend": legend}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from servesim.report.html import Content, Markup, folded, table, tag, value, value_text
+from servesim.report.html import Content, Markup, folded, table, tag, unit_of, value, value_text
 from servesim.results.readable import GROUP_TABLES
 from servesim.results.schema import LATENCY_METRICS, STATISTICS, SUMMARY
+from servesim.results.units import number_text
 
 Summaries = Mapping[str, Mapping[str, Any]]
 """Label of a run to its summary."""
@@ -17,15 +18,15 @@ ROWS_MAX = 100
 
 _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("Requests completed", "requests_completed", "of", "requests_arrived"),
-    ("Throughput", "requests_per_s", "", ""),
-    ("Output tokens", "output_tokens_per_s", "", ""),
+    ("Throughput", "requests_per_s", "over", "duration_s"),
+    ("Output tokens", "output_tokens_per_s", "prompt", "prompt_tokens_per_s"),
     ("TTFT, median", "ttft_s_p50", "p99", "ttft_s_p99"),
     ("TPOT, median", "tpot_s_p50", "p99", "tpot_s_p99"),
     ("End-to-end, median", "e2e_s_p50", "p99", "e2e_s_p99"),
     ("SLO met", "slo_met_ratio", "goodput", "goodput_requests_per_s"),
-    ("Utilization", "utilization_ratio", "", ""),
+    ("Utilization", "utilization_ratio", "GPU time", "gpu_hours"),
     ("KV cache, at most", "kv_used_ratio_max", "preemptions", "preemptions"),
-    ("Cost", "cost_usd", "per million output tokens", "usd_per_million_output_tokens"),
+    ("Cost", "cost_usd", "per 1M output tokens", "usd_per_million_output_tokens"),
 )
 """Title, key of the number, and of the one that is told below it with its word."""
 
@@ -63,7 +64,7 @@ def cards(summary: Mapping[str, Any]) -> Markup:
                 "div",
                 tag("div", title, class_="label"),
                 tag("div", value(summary, key), class_="big"),
-                *([tag("div", f"{word} ", value(summary, below), class_="below")] if below else []),
+                tag("div", f"{word} ", value(summary, below), class_="below"),
                 class_="card",
             )
             for title, key, word, below in _CARDS
@@ -110,9 +111,14 @@ def _with_difference(summary: Mapping[str, Any], first: Mapping[str, Any], key: 
     if number is None or base is None or number == base:
         return shown
     sign = "+" if number > base else "\N{MINUS SIGN}"
-    text = f"{sign}{value_text(key, abs(number - base))}"
-    if base:
-        text += f", {sign}{abs((number - base) / base):.1%}"
+    if unit_of(key) == "0-1":
+        text = f"{sign}{abs(number - base) * 100:.1f} points"
+    elif not base:
+        text = f"{sign}{value_text(key, abs(number - base))}"
+    elif 0.01 <= number / base < 10.0:
+        text = f"{sign}{abs(number / base - 1.0):.1%}"
+    else:
+        text = f"\N{MULTIPLICATION SIGN} {number_text(number / base)}"
     return Markup(shown.html + tag("div", text, class_="difference").html)
 
 
@@ -135,7 +141,8 @@ def _group_table(title: str, found: Mapping[str, Mapping[str, Any]], *, several:
                 who: list[Content] = [str(name), *([label] if several else [])]
                 rows.append([*who, *(value(run[name], key) for key in keys)])
     head = [title, *(["run"] if several else []), *map(_words, keys)]
-    return _with_rest(table(head, rows), len(names), _plural(title))
+    shown = table(head, rows, kind="numbers named" if several else "numbers")
+    return _with_rest(shown, len(names), _plural(title))
 
 
 def _by_requests(found: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -164,7 +171,8 @@ def _parts(runs: Summaries, key: str, title: str, keys: Sequence[str]) -> Markup
             who += [part["pool"]] if title != "pool" else []
             rows.append([*who, *(value(part, name) for name in keys)])
     head = [title, *(["run"] if several else []), *(["pool"] if title != "pool" else []), *map(_words, keys)]
-    return _with_rest(table(head, rows), sum(len(summary[key]) for summary in runs.values()), f"{title}s")
+    shown = table(head, rows, kind="numbers named" if several or title != "pool" else "numbers")
+    return _with_rest(shown, sum(len(summary[key]) for summary in runs.values()), f"{title}s")
 
 
 def _with_rest(shown: Markup, count: int, what: str) -> Markup:

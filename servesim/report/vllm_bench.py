@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from servesim.errors import ServesimError
 from servesim.results import RunResult
 from servesim.results.latencies import measured
 from servesim.results.steps import Floats
@@ -43,6 +44,8 @@ def vllm_bench(result: RunResult) -> dict[str, Any]:
 
     Raises
     ------
+    ServesimError
+        If the saved warm-up is not the one that the summary was made with: the file is damaged.
     InvariantError
         If steps and requests disagree about the tokens.
     """
@@ -55,6 +58,11 @@ def vllm_bench(result: RunResult) -> dict[str, Any]:
         output_tokens=pl.col("output_tokens").cast(pl.Int64).sum(),
     )
     total = totals.collect(engine="streaming").row(0, named=True)
+    if total["completed"] != result.summary["requests_measured"]:
+        raise ServesimError(
+            f"scenario.yaml: run.warm_up_s is not that of the run (got {warm_up_s:g}, from which on "
+            f"{total['completed']:,} requests completed). expected {result.summary['requests_measured']:,} of them"
+        )
     count = requests.select(pl.len()).collect(engine="streaming").item()
     duration_s = max(result.summary["duration_s"] - warm_up_s, 0.0)
     prompt, output = total["prompt_tokens"], total["output_tokens"]
@@ -124,7 +132,7 @@ def _setup(result: RunResult, count: int, requests: pl.LazyFrame) -> dict[str, A
         "num_prompts": count,
         "request_rate": rate,
         "burstiness": None,
-        "max_concurrency": None,
+        "max_concurrency": result.settings.get("workload", {}).get("max_concurrency"),
     }
 
 

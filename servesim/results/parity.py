@@ -32,6 +32,10 @@ SOURCES = {
             "https://github.com/ai-dynamo/aiperf/blob/0fec57a67268df14c2988dcd73df7d28c675e1f4/src/aiperf/metrics/metric_dicts.py",
         ),
         (
+            "`src/aiperf/metrics/list_metric_aggregation.py`",
+            "https://github.com/ai-dynamo/aiperf/blob/2d76a5e5414dad7beb3df68b00051d3d5388a8f5/src/aiperf/metrics/list_metric_aggregation.py",
+        ),
+        (
             "`src/aiperf/metrics/types/input_token_throughput_metric.py`",
             "https://github.com/ai-dynamo/aiperf/blob/423ebd39a376213131e404030963520e836f0d79/src/aiperf/metrics/types/input_token_throughput_metric.py",
         ),
@@ -221,6 +225,7 @@ SERVESIM_ONLY = (
 
 STATISTICS_NOTE = (
     "All four interpolate percentiles linearly between order statistics (`numpy.percentile`), over successful requests "
-    "only; standard deviations are those of the population. vLLM bench and AIPerf report milliseconds."
+    "only; AIPerf can take those of inter_chunk_latency from a t-digest, which is approximate. Standard deviations "
+    "are those of the population; inference-perf has none. vLLM bench and AIPerf report milliseconds."
 )
 """What holds for the statistics of all latencies."""

@@ -158,10 +158,13 @@ class Plots:
         grid = grid or self._series.grid
         times = grid.middles_s[bins.to_numpy()] / time_unit(grid.end_s)[1]
         for name, (values, color) in lines.items():
-            axes.plot(times, values.to_numpy(), color=color, label=name, linewidth=1.2)
+            marker = "." if values.count() == 1 else ""  # a line of one point is not seen
+            axes.plot(times, values.to_numpy(), color=color, label=name, linewidth=1.2, marker=marker)
         axes.set(xlabel=self._time_label, ylabel=label)
-        axes.set_ylim(bottom=0)
-        axes.margins(x=0.01)
+        axes.set_xlim(0, grid.end_s / time_unit(grid.end_s)[1] or 1.0)
+        some = any(values.max() for values, _ in lines.values())
+        axes.set_ylim(bottom=0, top=None if some else 1)
+        axes.yaxis.set_major_formatter("{x:,.10g}")
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(lines))
         _finish(axes)
         return figure
@@ -209,16 +212,32 @@ def _latency_panels(
         values = series.latencies_s(name)
         typical_s = float(values[int(0.99 * (len(values) - 1))]) if len(values) else 0.0
         unit, scale = latency_unit([typical_s])
-        positive = bool(len(values)) and values[0] > 0
-        axes.set(xlabel=f"{_NAMES[name]} ({unit})", xscale="log" if positive else "linear")
-        if positive:
-            from matplotlib.ticker import LogFormatter
-
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
+        axes.set_xlabel(f"{_NAMES[name]} ({unit})")
+        _set_latency_axis(axes, values, scale)
         _finish(axes)
         panels.append((axes, values, scale))
     return figure, panels
+
+
+def _set_latency_axis(axes: Axes, values: Floats, scale: float) -> None:
+    """Let the axis span the bins of the histogram: logarithmic, with ticks at 1, 2, 5 where it spans few decades."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if not len(values):
+        axes.set(xticks=[], ylim=(0, 100))
+        axes.text(0.5, 0.5, "no measured requests", transform=axes.transAxes, ha="center", color="#666666")
+        return
+    edges = histogram_edges([values])
+    low, high = float(edges[0]) * scale, float(edges[-1]) * scale
+    if low > 0:
+        axes.set_xscale("log")
+        subs = (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)
+        axes.xaxis.set_major_locator(
+            LogLocator(subs=subs) if high > 10 * low else MaxNLocator(5, steps=[1, 2, 5, 10])
+        )
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(low, high)
 
 
 def _finish(axes: Axes) -> None:

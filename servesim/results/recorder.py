@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from servesim.cluster.records import EVENT, OUTCOME, SAMPLE, SEGMENT, VISIBLE, ClusterAccount
+from servesim.cluster.records import EVENT, FLUSH_BYTES, OUTCOME, SAMPLE, SEGMENT, VISIBLE, ClusterAccount
 from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
 from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
@@ -24,9 +24,6 @@ from servesim.results.sinks import MemorySink, Sink
 from servesim.results.summary import SummaryOptions, summarize
 from servesim.results.totals import RunTotals
 from servesim.workload.schema import RESULT_EXTRAS
-
-FLUSH_BYTES = 4 << 20
-"""A buffer is emptied when it holds more than this."""
 
 
 class FrameRecorder:
@@ -70,14 +67,14 @@ class FrameRecorder:
         self._registered = 0
 
     def arrivals(self, frame: pl.DataFrame) -> None:
-        """Take over a workload frame whose requests are about to arrive; ids count on from the last one's."""
-        self._take_outcomes()
-        self.tick()
+        """Take over requests that are about to arrive, or have arrived; ids count on from the last frame's."""
         kept = frame.select(self._columns)
         if self._default_model is not None:
             kept = kept.with_columns(pl.col("model").fill_null(self._default_model))
         self._open.append(_Arrivals(self._registered, kept))
         self._registered += frame.height
+        self._take_outcomes()
+        self.tick()
 
     def tick(self) -> None:
         """Empty the buffers that have grown large."""

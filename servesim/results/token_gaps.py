@@ -5,7 +5,7 @@ requests are the lengths of the decode steps, weighted by how many of the counte
 gap for each time that a preempted request emits again. Steps are expanded piece by piece: the memory does not
 depend on the length of the run. Where prompts are computed in steps of their own, requests wait between their
 steps, which shows in the sum of all gaps; then they are listed request by request. Nothing is approximated but the
-last bits: a gap here is the length of its step, where `servesim.results.token_times` subtracts two times.
+last bits: a weighted gap is the length of its step, where `servesim.results.token_times` gives two times to subtract.
 """
 
 from __future__ import annotations
@@ -25,15 +25,11 @@ from servesim.results.audit import RELATIVE_TOLERANCE
 from servesim.results.frames import Frames
 from servesim.results.latencies import measured
 from servesim.results.steps import Floats, boundaries_s
+from servesim.results.weighted import Counts, Histogram, Moments
 from servesim.workload.schema import CHUNK_ROWS
-
-Counts = NDArray[np.int64]
 
 PIECE_SEGMENTS = 4096
 """Segments that are expanded at once: some hundred thousand steps."""
-
-_KEY_SHIFT = 40
-"""Bits of a double that a key leaves out: 4,096 keys per factor of two. Keys of positive doubles sort as they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +75,8 @@ def itl_statistics(frames: Frames, quantiles: Sequence[float], *, warm_up_s: flo
     moments, histogram = _gathered(pieces())
     expected, decoding_s = _expected(frames, warm_up_s)
     if moments.count == expected and not _close(moments.sum, decoding_s):
-        # Somebody waited between two decode steps: the engine does prompts in steps of their own.
+        # Somebody waited between two decode steps: the engine does prompts in steps of their own. Or the run is so long
+        # (months) that the rounding of times shows.
         pieces = partial(_listed_gaps, frames, warm_up_s)
         moments, histogram = _gathered(pieces())
     if moments.count != expected or not _close(moments.sum, decoding_s):
@@ -100,8 +97,8 @@ def itl_statistics(frames: Frames, quantiles: Sequence[float], *, warm_up_s: flo
     return GapStatistics(moments.count, moments.mean, (moments.squares / moments.count) ** 0.5, found)
 
 
-def _gathered(pieces: Iterator[tuple[Floats, Counts]]) -> tuple[_Moments, _Histogram]:
-    moments, histogram = _Moments(), _Histogram()
+def _gathered(pieces: Iterator[tuple[Floats, Counts]]) -> tuple[Moments, Histogram]:
+    moments, histogram = Moments(), Histogram()
     for gaps_s, weights in pieces:
         moments.add(gaps_s, weights)
         histogram.add(gaps_s, weights)
@@ -267,82 +264,13 @@ def _sorted_of(times: pl.DataFrame, replica: int) -> Floats:
     return times.filter(pl.col("replica") == replica)["time_s"].sort().to_numpy()
 
 
-class _Moments:
-    """Count, mean and sum of squared deviations, merged piece by piece (Chan, Golub and LeVeque 1983)."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, 0.0, 0.0
-        self._sums: list[float] = []
-
-    @property
-    def sum(self) -> float:
-        """The sum of all values."""
-        return math.fsum(self._sums)
-
-    def add(self, values: Floats, weights: Counts) -> None:
-        """Take in *values*, each as often as its weight."""
-        count = int(weights.sum())
-        if not count:
-            return
-        self._sums.append(float((values * weights).sum()))
-        mean = self._sums[-1] / count
-        squares = float(((values - mean) ** 2 * weights).sum())
-        total = self.count + count
-        shift = mean - self.mean
-        self.squares += squares + shift * shift * self.count * count / total
-        self.mean += shift * count / total
-        self.count = total
-
-
-class _Histogram:
-    """How many values share the leading bits of a double: where any order statistic is, before it is sought."""
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(1 << (63 - _KEY_SHIFT), dtype=np.int64)  # pages that stay zero take no memory
-
-    def add(self, values: Floats, weights: Counts) -> None:
-        """Take in *values*, each as often as its weight."""
-        if len(values):
-            keys = _keys(values)
-            low = int(keys.min())
-            counts = np.bincount(keys - low, weights=weights).astype(np.int64)
-            self._counts[low : low + len(counts)] += counts
-
-    def order_statistics(
-        self, ranks: Sequence[int], pieces: Iterator[tuple[Floats, Counts]]
-    ) -> dict[int, float]:
-        """Return the values of *ranks* (from 0) among all values, which *pieces* yield once more."""
-        up_to = np.cumsum(self._counts)
-        keys = np.searchsorted(up_to, ranks, side="right")
-        wanted = np.unique(keys)
-        values_of, weights_of = [], []
-        for values, weights in pieces:
-            near = np.isin(_keys(values), wanted)
-            values_of.append(values[near])
-            weights_of.append(weights[near])
-        values, weights = np.concatenate(values_of), np.concatenate(weights_of)
-        order = np.argsort(values, kind="stable")
-        values, numbers = values[order], np.cumsum(weights[order])
-        found = {}
-        for rank, key in zip(ranks, keys.tolist(), strict=True):
-            first = int(up_to[key] - self._counts[key])  # values before this key
-            before = int(self._counts[wanted[wanted < key]].sum())  # those of them that were gathered
-            found[rank] = float(values[np.searchsorted(numbers, rank - first + before, side="right")])
-        return found
-
-
-def _keys(values: Floats) -> Counts:
-    result: Counts = values.view(np.int64) >> _KEY_SHIFT
-    return result
-
-
 class RequestGaps:
-    """The inter-token latencies of single requests, looked up in the decode steps of all replicas.
+    """The inter-token latencies of single requests, as `RunResult.itl_s` gives them, for many of them.
 
     Parameters
     ----------
     frames
-        Frames of the run; the steps take 16 bytes each in memory.
+        Frames of the run; the steps take 8 bytes each in memory.
     """
 
     def __init__(self, frames: Frames) -> None:
@@ -362,48 +290,31 @@ class RequestGaps:
         """Return the gaps of a request that emitted so many *tokens*, one fewer than them."""
         if tokens <= 1:
             return np.empty(0)
-        steps, pieces, since_s, missing = self._steps[replica], [], first_token_s, tokens - 1
+        steps, since_s = self._steps[replica], first_token_s
+        pieces, missing = [np.array([first_token_s])], tokens - 1
         for time_s, resumed in self._breaks.get(request_id, ()):
             if resumed:
-                pieces.append(np.array([time_s - since_s]))
+                pieces.append(np.array([time_s]))
+                since_s = time_s
             else:
-                pieces.append(steps.gaps_s(since_s, steps.number(time_s) - steps.number(since_s)))
+                pieces.append(steps.ends_s[steps.number(since_s) : steps.number(time_s)])
             missing -= len(pieces[-1])
-            since_s = time_s if resumed else steps.last_s(since_s, len(pieces[-1]))
-        pieces.append(steps.gaps_s(since_s, missing))
-        return np.concatenate(pieces)
+        first = steps.number(since_s)
+        pieces.append(steps.ends_s[first : first + missing])
+        return np.diff(np.concatenate(pieces))
 
 
 class _Steps:
-    """The decode steps of one replica, in order of time."""
+    """The ends of the decode steps of one replica, in order of time."""
 
     def __init__(self, segments: pl.DataFrame) -> None:
-        segments = segments.sort("start_s")
-        self._starts_s, self._step_s, growth_s, steps = (
-            segments[name].to_numpy() for name in ("start_s", "step_s", "growth_s", "steps")
+        self._starts_s, step_s, growth_s, steps = (
+            segments.sort("start_s")[name].to_numpy() for name in ("start_s", "step_s", "growth_s", "steps")
         )
         self._first = np.cumsum(steps, dtype=np.int64) - steps
-        self._ends_s = boundaries_s(self._starts_s, self._step_s, growth_s, steps)
-        self._gaps_s = step_lengths_s(self._step_s, growth_s, steps)
-        # Steps without decodes may lie between two segments: whoever decodes in both waits for them.
-        pauses_s = self._starts_s[1:] - self._ends_s[self._first[1:] - 1]
-        self._gaps_s[self._first[1:]] += np.maximum(pauses_s, 0.0)
+        self.ends_s = boundaries_s(self._starts_s, step_s, growth_s, steps)
 
     def number(self, time_s: float) -> int:
-        """Return the number of the first step that starts at *time_s* or later."""
+        """Return the number of the first step of the first segment that starts at *time_s* or later."""
         segment = np.searchsorted(self._starts_s, time_s)
-        return int(self._first[segment]) if segment < len(self._first) else len(self._ends_s)
-
-    def gaps_s(self, since_s: float, count: int) -> Floats:
-        """Return the first *count* gaps of a request that got a token at *since_s*, at the end of a prefill."""
-        if not count:
-            return np.empty(0)
-        segment = np.searchsorted(self._starts_s, since_s)
-        first = self._first[segment]
-        gaps_s = self._gaps_s[first : first + count].copy()
-        gaps_s[0] = self._step_s[segment] + (self._starts_s[segment] - since_s)
-        return gaps_s
-
-    def last_s(self, since_s: float, count: int) -> float:
-        """Return when the last of these gaps ends; *since_s* where there are none."""
-        return float(self._ends_s[self.number(since_s) + count - 1]) if count else since_s
+        return int(self._first[segment]) if segment < len(self._first) else len(self.ends_s)

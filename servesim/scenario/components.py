@@ -29,16 +29,17 @@ def resolve_component(spec: Spec, slot: Slot, info: ValidationInfo) -> Spec:
     Raises
     ------
     Problems
-        If the name is unknown, or the class refuses its parameters.
-    pydantic.ValidationError
-        If a parameter is unknown, missing or of the wrong type.
+        If the name is unknown, a parameter is unknown, missing or of the wrong type, or the class refuses it.
     """
     name, given = getattr(spec, slot.name_key), spec.parameters
     try:
         model = slot.registry.parameters(name)
     except PluginError as error:
         raise Problems([Problem((slot.name_key,), f"{error.args[0]}.", error.hint)]) from error
-    validated = model.model_validate(given, context=path_context(info))
+    try:
+        validated = model.model_validate(given, context=path_context(info))
+    except ValidationError as error:
+        raise Problems(problems_of(error, model, given, beside=(slot.name_key,))) from error
     values = {key: getattr(validated, key) for key in model.model_fields}
     try:
         # What a constructor refuses is found here, at its line, and not when the run starts.
@@ -102,9 +103,6 @@ def _resolve_parts(part: Any, owner: str, info: ValidationInfo, problems: list[P
             resolved[key] = resolve_component(spec, slot, info)
         except Problems as error:
             problems += [problem.below((key,)) for problem in error.problems]
-        except ValidationError as error:
-            model = slot.registry.parameters(getattr(spec, slot.name_key))
-            problems += [problem.below((key,)) for problem in problems_of(error, model, spec.parameters)]
     return resolved
 
 

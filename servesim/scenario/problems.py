@@ -95,8 +95,10 @@ class Problems(ValueError):
         self.problems = tuple(problems)
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
-    """Return what *error* says about *data*, which was validated as *model*."""
+def problems_of(
+    error: ValidationError, model: type[BaseModel], data: Any, *, beside: Sequence[str] = ()
+) -> list[Problem]:
+    """Return what *error* says about *data*, which was validated as *model*; *beside* its keys may stand these."""
     found: dict[Problem, None] = {}  # a union reports the same problem once per member
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
@@ -106,7 +108,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
         if isinstance(cause, Problems):
             found.update(dict.fromkeys(problem.below(path) for problem in cause.problems))
         else:
-            found[_problem(typing.cast("dict[str, Any]", item), path, model, data)] = None
+            found[_problem(typing.cast("dict[str, Any]", item), path, model, data, beside)] = None
     return list(found)
 
 
@@ -120,10 +122,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:76]}..."
 
 
-def _problem(item: dict[str, Any], path: Path, model: type[BaseModel], data: Any) -> Problem:
+def _problem(
+    item: dict[str, Any], path: Path, model: type[BaseModel], data: Any, beside: Sequence[str]
+) -> Problem:
     kind, got = item["type"], shown(item["input"])
     if kind == "extra_forbidden":
-        return _unknown_key(path, got, model, data)
+        return _unknown_key(
+            path, got, [*(beside if len(path) == 1 else ()), *known_keys(model, path[:-1], data)]
+        )
     if kind == "missing":
         return Problem(path, f"missing key. expected {_expectation(model, path, data)}.")
     if kind == "union_tag_not_found":
@@ -149,11 +155,10 @@ def _said_by_validator(item: dict[str, Any], path: Path, got: str) -> Problem:
     return Problem(path, f"{item['msg'][:1].lower()}{item['msg'][1:]} (got {got}).")
 
 
-def _unknown_key(path: Path, got: str, model: type[BaseModel], data: Any) -> Problem:
+def _unknown_key(path: Path, got: str, known: Sequence[str]) -> Problem:
     key = str(path[-1])
     if key in NOT_YET:
         return Problem(path, f"not yet supported (got {got}). expected this key to be left out.", at_key=True)
-    known = known_keys(model, path[:-1], data)
     expected = f" expected one of {', '.join(known)}." if known else " expected no keys here."
     return Problem(path, f"unknown key (got {got}).{expected}", nearest(key, known), at_key=True)
 

@@ -75,8 +75,10 @@ class Signature:
 class Generator(Protocol):
     """Make requests from random numbers.
 
-    One whose requests have images, audio or reasoning also has an attribute ``extras``: which of
-    `servesim.workload.schema.RESULT_EXTRAS` they may have.
+    One whose requests have images, audio, reasoning or follow-ups also has an attribute ``extras``: which of
+    `servesim.workload.schema.ANNOUNCED` they may have.
+
+    One that has something to tell the user may have ``notes``, as a reader has; they are read before its requests.
     """
 
     @property

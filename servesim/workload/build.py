@@ -18,7 +18,7 @@ from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
 from servesim.workload.generated import ends, extras_of, generated
 from servesim.workload.merge import merge
 from servesim.workload.registries import GENERATORS, READERS
-from servesim.workload.schema import CHUNK_ROWS, RESULT_EXTRAS, Workload
+from servesim.workload.schema import ANNOUNCED, CHUNK_ROWS, Workload
 from servesim.workload.source import load, slices
 from servesim.workload.spec import MixSpec, WindowSpec, WorkloadSpec
 from servesim.workload.stream import RequestStream, counted, in_words
@@ -78,7 +78,7 @@ class StreamedWorkload:
     requests
         How many requests there will be, or None when that is not known in advance.
     extras
-        Columns of `servesim.workload.schema.RESULT_EXTRAS` that requests may have.
+        Columns of `servesim.workload.schema.ANNOUNCED` that requests may have.
     notes
         Counts worth telling the user; complete after the last frame.
     """
@@ -122,13 +122,14 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         frame, notes = load(
             reader,
             spec.source.reader,
+            closed_loop=spec.closed_loop,
             rows=None if spec.window or spec.resample else spec.max_requests,
             end_s=spec.window.end_s if spec.window else None,
         )
         return RequestStream(
             frames=lambda: slices(frame),
             requests=frame.height,
-            extras=frozenset(RESULT_EXTRAS).intersection(frame.columns),
+            extras=frozenset(ANNOUNCED).intersection(frame.columns),
             notes=notes,
             left=lambda: [_from_trace(frame["arrival_s"], spec.window)],
         )
@@ -142,6 +143,7 @@ def _origin(spec: WorkloadSpec | MixSpec, seed: int, context: dict[str, Any]) ->
         requests=requests if duration_s is None else None,
         period_s=None if requests else duration_s,
         extras=extras_of(generator),
+        notes=dict(getattr(generator, "notes", {})),
         left=lambda: in_words(made),
     )
 

@@ -10,7 +10,7 @@ from servesim.errors import PluginError, ServesimError, TraceError, plugin_faile
 from servesim.workload.api import Generator
 from servesim.workload.checks import ROW
 from servesim.workload.contract import check_columns, conform, typed
-from servesim.workload.schema import RESULT_EXTRAS
+from servesim.workload.schema import ANNOUNCED
 
 
 def ends(generator: Generator, who: str) -> tuple[int | None, float | None]:
@@ -28,7 +28,7 @@ def ends(generator: Generator, who: str) -> tuple[int | None, float | None]:
 
 
 def extras_of(generator: Generator) -> frozenset[str]:
-    """Return which columns of `RESULT_EXTRAS` the requests of *generator* may have."""
+    """Return which columns of `ANNOUNCED` the requests of *generator* may have."""
     return frozenset(getattr(generator, "extras", ()))
 
 
@@ -53,15 +53,16 @@ def generated(generator: Generator, who: str, seed: int) -> Iterator[pl.DataFram
         If it fails, if a value is out of range, or if a request arrives before an earlier one. The message
         counts the rows of all frames from 1.
     """
-    rows, last_s = 0, 0.0
+    announced, rows, last_s = extras_of(generator), 0, 0.0
     for frame in _answers(generator, who, seed):
         if not isinstance(frame, pl.DataFrame):
             raise PluginError(f"{who}: not a frame (got {type(frame).__name__}). expected a polars DataFrame")
         check_columns(frame, who)
-        for name in set(RESULT_EXTRAS).intersection(frame.columns) - extras_of(generator):
-            raise PluginError(
-                f"{who}: {name}: not announced (got the column). expected it in the attribute extras"
-            )
+        for name in ANNOUNCED:
+            if name in frame.columns and name not in announced and frame[name].count():
+                raise PluginError(
+                    f"{who}: {name}: not announced (got values). expected it in the attribute extras"
+                )
         try:
             requests = typed(frame.with_row_index(ROW, offset=rows + 1), who)
         except TraceError as error:

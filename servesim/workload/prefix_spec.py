@@ -53,7 +53,9 @@ class PrefixSpec(BaseModel):
     system_prompts: SharedPartSpec | None = Field(
         default=None, description="A pool of system prompts; all requests of a session have the same."
     )
-    chunks: ChunksSpec | None = Field(default=None, description="A store of chunks; every request has its own.")
+    chunks: ChunksSpec | None = Field(
+        default=None, description="A store of chunks; every request has its own."
+    )
     history: bool = Field(
         default=False,
         description="Whether a session's prompt goes on with what its previous one had, where it is longer than that "
@@ -78,7 +80,11 @@ class PrefixSpec(BaseModel):
     def _shares_something(self) -> Self:
         if self.system_prompts is None and self.chunks is None and not self.history:
             raise ValueError("nothing to share (got none). expected system_prompts, chunks or history")
-        if self.hit_ratio is not None and "shared_ratio" in self.model_fields_set and self.shared_ratio != 1.0:
+        if (
+            self.hit_ratio is not None
+            and "shared_ratio" in self.model_fields_set
+            and self.shared_ratio != 1.0
+        ):
             raise ValueError(
                 f"both hit_ratio and shared_ratio (got {self.hit_ratio!r} and {self.shared_ratio!r}). expected one"
             )

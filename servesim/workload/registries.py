@@ -30,6 +30,9 @@ GENERATORS = Registry(
         "constant": "servesim.generators.arrivals:Constant",
         "mmpp": "servesim.generators.mmpp:Mmpp",
         "burstgpt": "servesim.generators.burstgpt:BurstGpt",
+        "closed_loop": "servesim.generators.closed_loop:ClosedLoop",
+        "sessions": "servesim.generators.sessions:Sessions",
+        "servegen": "servesim.servegen.generator:ServeGen",
     },
 )
 """Classes that follow `servesim.workload.api.Generator`."""

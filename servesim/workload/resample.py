@@ -10,10 +10,16 @@ import polars as pl
 
 from servesim.rng import stream
 from servesim.workload.schema import CHUNK_ROWS
+from servesim.workload.sessions import numbered, whole_sessions
 
 
 def bootstrap_blocks(
-    frames: Iterator[pl.DataFrame], *, block_s: float, period_s: float | None, seed: int
+    frames: Iterator[pl.DataFrame],
+    *,
+    block_s: float,
+    period_s: float | None,
+    seed: int,
+    rename: bool = False,
 ) -> Iterator[pl.DataFrame]:
     """Yield a circular block bootstrap over time of the requests in *frames*.
 
@@ -33,6 +39,8 @@ def bootstrap_blocks(
         Length of the original; None: one mean gap beyond its last arrival.
     seed
         The scenario's seed.
+    rename
+        Whether sessions get the number of their block behind their name, because a block may be drawn twice.
     """
     parts = list(frames)
     if not sum(part.height for part in parts):
@@ -48,8 +56,10 @@ def bootstrap_blocks(
         return
     blocks = math.ceil(period_s / block_s)
     starts_s = stream(seed, "resample", "blocks").random(blocks) * period_s
-    rows, times_s = _draw(arrival_s, starts_s, block_s=min(block_s, period_s), period_s=period_s)
+    rows, times_s, block = _draw(arrival_s, starts_s, block_s=min(block_s, period_s), period_s=period_s)
     resampled = whole[rows].with_columns(pl.Series("arrival_s", times_s, dtype=pl.Float64))
+    if rename:
+        resampled = numbered(resampled, pl.Series(block))
     yield from resampled.iter_slices(CHUNK_ROWS)
 
 
@@ -59,8 +69,12 @@ def _draw(
     *,
     block_s: float,
     period_s: float,
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Return the rows that fill each block in turn, and when they arrive."""
+) -> tuple[
+    np.ndarray[tuple[int], np.dtype[np.int64]],
+    np.ndarray[tuple[int], np.dtype[np.float64]],
+    np.ndarray[tuple[int], np.dtype[np.int64]],
+]:
+    """Return the rows that fill each block in turn, when they arrive, and the number of their block."""
     twice_s = np.concatenate([arrival_s, arrival_s + period_s])  # a stretch may pass the end
     first = np.searchsorted(twice_s, starts_s, side="left")
     places_s = np.arange(len(starts_s)) * block_s
@@ -70,11 +84,23 @@ def _draw(
     drawn = np.repeat(first, counts) + offset
     times_s = twice_s[drawn] - np.repeat(starts_s - places_s, counts)
     # Subtracting rounds: order is restored here, by less than the clock resolves.
-    return drawn % len(arrival_s), np.maximum.accumulate(np.maximum(times_s, 0.0))
+    block = np.repeat(np.arange(len(starts_s)), counts)
+    return drawn % len(arrival_s), np.maximum.accumulate(np.maximum(times_s, 0.0)), block
 
 
-def thin(frames: Iterator[pl.DataFrame], ratio: float, seed: int) -> Iterator[pl.DataFrame]:
-    """Keep each request with probability *ratio*: one number per request, so that framing does not matter."""
+def thin(
+    frames: Iterator[pl.DataFrame], ratio: float, seed: int, *, by_session: bool = False
+) -> Iterator[pl.DataFrame]:
+    """Keep each request with probability *ratio*: one number per request, so that framing does not matter.
+
+    With *by_session* the first request of a session decides for all that wait for it.
+    """
     rng = stream(seed, "thinning")
-    for frame in frames:
-        yield frame.filter(pl.Series(rng.random(frame.height) < ratio))
+    for frame in whole_sessions(frames) if by_session else frames:
+        kept = pl.Series("kept", rng.random(frame.height) < ratio)
+        if by_session:
+            first = pl.col("kept").first().over("session", "arrival_s")
+            waits = pl.col("think_s").is_not_null()
+            columns = frame.select("session", "arrival_s", "think_s").with_columns(kept)
+            kept = columns.select(pl.when(waits).then(first).otherwise("kept")).to_series()
+        yield frame.filter(kept)

@@ -42,6 +42,9 @@ session is known when it begins.
 RESULT_EXTRAS = ("image_tokens", "audio_tokens", "reasoning_tokens")
 """Columns that a result has only where the workload has them."""
 
+ANNOUNCED = (*RESULT_EXTRAS, "think_s")
+"""Columns that a stream must announce before its first frame, because runs prepare for them."""
+
 TOKENS_MAX = 2**31 - 1
 """Largest length that a column of `SCHEMA` holds."""
 
@@ -60,7 +63,7 @@ class Workload(Protocol):
     requests
         How many requests there will be, or None when that is not known in advance.
     extras
-        Those of `RESULT_EXTRAS` that requests may have.
+        Those of `ANNOUNCED` that requests may have.
     notes
         Counts worth telling the user (rows read, rows sorted, failures dropped, ...); complete after the last
         frame.

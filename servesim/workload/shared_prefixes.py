@@ -101,7 +101,13 @@ class SharedPrefixes:
         return np.uint64(mixed(np.array([word ^ self._salt], dtype=np.uint64))[0])
 
     def _blocks(
-        self, frame: pl.DataFrame, owner: Integers, epoch: Integers, *, first_row: int, shares: NDArray[np.bool_]
+        self,
+        frame: pl.DataFrame,
+        owner: Integers,
+        epoch: Integers,
+        *,
+        first_row: int,
+        shares: NDArray[np.bool_],
     ) -> pl.Series:
         """Return the block ids of a frame's prompts: segments of the shared parts, then the rest."""
         row = np.arange(first_row, first_row + frame.height)
@@ -185,7 +191,9 @@ class _Owners:
             total=pl.col("prompt_tokens").cast(pl.Int64) + pl.col("output_tokens"),
         ).with_row_index("row")
         within = named.filter(pl.col("session").is_not_null())
-        new = within.select(pl.col("session").unique(maintain_order=True)).join(self._known, on="session", how="anti", maintain_order="left")
+        new = within.select(pl.col("session").unique(maintain_order=True)).join(
+            self._known, on="session", how="anti", maintain_order="left"
+        )
         numbered = new.with_columns(
             number=pl.int_range(pl.len(), dtype=pl.Int64) + self._known.height,
             said=pl.lit(0, dtype=pl.Int64),

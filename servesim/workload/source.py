@@ -11,13 +11,19 @@ from servesim.workload.api import Reader
 from servesim.workload.checks import ROW
 from servesim.workload.contract import check_columns, conform, typed
 from servesim.workload.schema import CHUNK_ROWS
+from servesim.workload.sessions import END, ends, follow_ups
 
 SORTED = "rows_sorted"
 """Note of how many rows stood behind a later arrival."""
 
 
 def load(
-    reader: Reader, name: str, *, rows: int | None = None, end_s: float | None = None
+    reader: Reader,
+    name: str,
+    *,
+    closed_loop: bool = False,
+    rows: int | None = None,
+    end_s: float | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int | float | str]]:
     """Return the requests of *reader*, with its notes.
 
@@ -27,6 +33,8 @@ def load(
         What reads the trace.
     name
         What messages call it.
+    closed_loop
+        Whether the requests of a session wait for each other (`servesim.workload.sessions.follow_ups`).
     rows, end_s
         How many requests are needed, or up to which time (None: all). Where the reader promises order, no
         more are read than are needed, but always one.
@@ -36,7 +44,8 @@ def load(
     frame
         The columns of `SCHEMA` that the reader has, with its types, in order of arrival.
     notes
-        The reader's own, and ``rows_sorted``: how many rows stood behind a later arrival.
+        The reader's own, and ``rows_sorted``: how many rows stood behind a later arrival; with *closed_loop* those of
+        `follow_ups` too.
 
     Raises
     ------
@@ -48,25 +57,32 @@ def load(
     who = f"trace reader {name!r}"
     where = str(getattr(reader, "path", who))
     try:
-        requests = reader.read()
-        if reader.notes.get(SORTED) == 0:
-            requests = _first(requests, rows=rows, end_s=end_s)
-        frame = requests.collect()
+        lazy = reader.read()
+        if reader.notes.get(SORTED) == 0 and not closed_loop:
+            lazy = _first(lazy, rows=rows, end_s=end_s)
+        frame = lazy.collect()
     except ServesimError:
         raise
     except Exception as error:
         raise plugin_failed(who, "read", error) from error
     frame = frame.rename({"row": ROW}, strict=False)
-    check_columns(frame, who)
+    check_columns(frame.drop(END, strict=False), who)
     if frame.is_empty():
         raise TraceError(f"{where}: no requests {_got(reader.notes)}. expected at least one")
-    frame, moved = in_order(typed(frame, where))
+    requests = typed(frame, where)
+    if closed_loop and END in frame.columns:
+        requests = requests.with_columns(ends(frame, where))
+    frame, moved = in_order(requests)
     if moved and reader.notes.get(SORTED) == 0:
         raise PluginError(
             f"{who}: requests are out of order (got {moved} behind a later one, and the note {SORTED} 0). "
             f"expected order, or no such note"
         )
-    return frame, {SORTED: moved} | reader.notes
+    notes = {SORTED: moved} | reader.notes
+    if closed_loop:
+        frame, counted = follow_ups(frame, where)
+        notes |= counted
+    return frame, notes
 
 
 def in_order(frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:

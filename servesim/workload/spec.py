@@ -105,7 +105,10 @@ class TransformSpec(BaseModel):
     """What is done to a stream of requests.
 
     The order is fixed: ``window``, ``resample``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
-    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``.
+    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``. Where requests wait for others of their session
+    (follow-ups), a session counts by the arrival of its first request: ``window`` and ``resample`` take it whole or
+    leave it out, ``rate_scale`` moves its beginning and leaves its think times as they are. ``max_requests`` can
+    cut the end of a session off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -119,7 +122,8 @@ class TransformSpec(BaseModel):
         description="Draw another sample of the requests, from the run's seed; null: as they are.",
     )
     prompt_tokens: LengthTransform | None = Field(
-        default=None, description="Scale, then clip prompt lengths."
+        default=None,
+        description="Scale, then clip prompt lengths: of each request by itself, whatever its session's history.",
     )
     output_tokens: LengthTransform | None = Field(
         default=None, description="Scale, then clip output lengths."
@@ -128,7 +132,8 @@ class TransformSpec(BaseModel):
         default=1,
         ge=1,
         description="Play the stream this many times, end to end: a repetition starts where the window or "
-        "the generator's duration ends, or else one mean gap after the last arrival.",
+        "the generator's duration ends, or else one mean gap after the last arrival. Sessions with follow-ups get "
+        "a new name each time.",
     )
     rate_scale: float = Field(
         default=1.0,
@@ -136,7 +141,7 @@ class TransformSpec(BaseModel):
         le=1e6,
         allow_inf_nan=False,
         description="Factor of the request rate, 1e-6 to 1e6: every arrival time is divided by it, so that "
-        "bursts keep their shape.",
+        "bursts keep their shape. Think times stay.",
     )
     model_map: dict[str, str] | None = Field(
         default=None,
@@ -153,7 +158,8 @@ class TransformSpec(BaseModel):
     )
     max_requests: int | None = Field(default=None, ge=1, description="Stop after this many requests.")
     prefixes: PrefixSpec | None = Field(
-        default=None, description="Which parts the prompts share; null: the source's own block ids, if it has some."
+        default=None,
+        description="Which parts the prompts share; null: the source's own block ids, if it has some.",
     )
 
 
@@ -164,6 +170,12 @@ class OriginSpec(BaseModel):
 
     source: SourceSpec | None = Field(default=None, description="A recorded trace.")
     generator: ComponentSpec | None = Field(default=None, description="Requests made from random numbers.")
+    closed_loop: bool = Field(
+        default=False,
+        description="Only for a source that has sessions. False: requests arrive when the trace says. True: each "
+        "request of a session but the first waits for the one before it, and arrives as long after its end in the "
+        "simulation as it did after its end in the trace (or after its arrival, where the trace has no ends).",
+    )
 
 
 class MixSpec(TransformSpec, OriginSpec):
@@ -172,7 +184,7 @@ class MixSpec(TransformSpec, OriginSpec):
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
         _check_one_of(source=self.source, generator=self.generator)
-        _check_resampling(self, self.source)
+        _check_source_only(self, self.source)
         return self
 
 
@@ -181,15 +193,21 @@ class WorkloadSpec(TransformSpec, OriginSpec):
 
     With ``sources``, each one's transforms are applied first, then the streams are merged in order of arrival
     (ties in the order of the list), then the transforms that stand beside ``sources`` are applied to the
-    whole.
+    whole. Where one of them has follow-ups, the names of all sessions get the number of their source in front.
     """
 
     sources: list[MixSpec] | None = Field(default=None, min_length=1, description="Several of them, merged.")
+    max_concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most requests in the system at once, as of a benchmark's clients: the next one, in order of "
+        "the times at which they are due, arrives when it is due and there is a place. null: no limit.",
+    )
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:
         _check_one_of(source=self.source, generator=self.generator, sources=self.sources)
-        _check_resampling(self, self.source)
+        _check_source_only(self, self.source)
         return self
 
 
@@ -202,7 +220,11 @@ def _check_one_of(**origins: object) -> None:
         )
 
 
-def _check_resampling(spec: TransformSpec, source: SourceSpec | None) -> None:
+def _check_source_only(spec: MixSpec | WorkloadSpec, source: SourceSpec | None) -> None:
+    if spec.closed_loop and source is None:
+        raise ValueError(
+            "closed_loop: no trace to take think times from (got true). expected it beside a source"
+        )
     if spec.resample is not None and spec.resample.block_s is not None and source is None:
         raise ValueError(
             f"resample.block_s: no single trace to draw from (got {spec.resample.block_s!r}). "

@@ -22,7 +22,7 @@ class RequestStream:
         Length of the observed time, from 0 to the end of a window or of a generator's duration; None where
         only the arrivals themselves are known.
     extras
-        Those of `servesim.workload.schema.RESULT_EXTRAS` that requests may have.
+        Those of `servesim.workload.schema.ANNOUNCED` that requests may have.
     notes
         Counts worth telling the user.
     left

@@ -25,6 +25,18 @@ def seconds(ticks: pl.Series, ticks_per_s: float) -> pl.Series:
 def seconds_since_first(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:
     """Return the times in *column* in seconds after the earliest one, exact to the nanosecond.
 
+    Raises
+    ------
+    TraceError
+        As `nanoseconds`.
+    """
+    times = nanoseconds(frame, column, where)
+    return seconds(times - times.min(), 1e9)
+
+
+def nanoseconds(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:
+    """Return the times in *column* in nanoseconds since 1970.
+
     Dates and times are text in ISO 8601 order with a space or a ``T`` between, any number of decimals, and no
     zone, ``Z`` or an offset; or a date-time column as it is. All rows have the form of the first.
 
@@ -45,8 +57,7 @@ def seconds_since_first(frame: pl.DataFrame, column: str, where: str | Path) -> 
         raise TraceError(
             f"{where}: row {wrong[1]}: {column}: no time (got an empty cell). expected a date and time"
         )
-    nanoseconds = values.dt.epoch("ns")
-    return seconds(nanoseconds - nanoseconds.min(), 1e9)
+    return values.dt.epoch("ns")
 
 
 def _parsed(frame: pl.DataFrame, column: str, where: str | Path) -> pl.Series:

@@ -14,6 +14,7 @@ from servesim.errors import ScenarioError
 from servesim.workload.prefix_spec import PrefixSpec
 from servesim.workload.resample import bootstrap_blocks, thin
 from servesim.workload.schema import TOKENS_MAX
+from servesim.workload.sessions import numbered
 from servesim.workload.shared_prefixes import SharedPrefixes
 from servesim.workload.spec import LengthTransform, TransformSpec, WindowSpec
 from servesim.workload.stream import RequestStream, counted, in_words
@@ -28,6 +29,7 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
     window, resample = spec.window, spec.resample
     period_s = window.end_s - window.start_s if window else origin.period_s
     columns = _columns(spec, origin.extras)
+    closed = "think_s" in origin.extras
     left: dict[str, int] = {}
 
     def once() -> Iterator[pl.DataFrame]:
@@ -36,13 +38,16 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
         if window:
             frames = counted(_cut(frames, window), left, "in the window")
         if resample and resample.block_s is not None:
-            frames = bootstrap_blocks(frames, block_s=resample.block_s, period_s=period_s, seed=seed)
+            frames = bootstrap_blocks(
+                frames, block_s=resample.block_s, period_s=period_s, seed=seed, rename=closed
+            )
         if resample and resample.thin_ratio is not None:
-            frames = counted(thin(frames, resample.thin_ratio, seed), left, "after thinning")
+            frames = thin(frames, resample.thin_ratio, seed, by_session=closed)
+            frames = counted(frames, left, "after thinning")
         return frames
 
     def whole() -> Iterator[pl.DataFrame]:
-        frames = _repeat(once, spec.repeat, period_s) if spec.repeat > 1 else once()
+        frames = _repeat(once, spec.repeat, period_s, rename=closed) if spec.repeat > 1 else once()
         if spec.rate_scale != 1.0:
             frames = (_faster(frame, spec.rate_scale) for frame in frames)
         if columns:
@@ -136,9 +141,9 @@ def _cut(frames: Iterator[pl.DataFrame], window: WindowSpec) -> Iterator[pl.Data
 
 
 def _repeat(
-    once: Callable[[], Iterator[pl.DataFrame]], times: int, period_s: float | None
+    once: Callable[[], Iterator[pl.DataFrame]], times: int, period_s: float | None, *, rename: bool
 ) -> Iterator[pl.DataFrame]:
-    """Play a stream *times* times, each *period_s* after the one before."""
+    """Play a stream *times* times, each *period_s* after the one before; *rename* sessions from the second on."""
     first_s, last_s, rows = 0.0, 0.0, 0
     for frame in once():
         if not frame.is_empty():
@@ -154,7 +159,8 @@ def _repeat(
         period_s = last_s + (last_s - first_s) / (rows - 1)
     for repetition in range(1, times):
         for frame in once():
-            yield frame.with_columns(pl.col("arrival_s") + repetition * period_s)
+            later = frame.with_columns(pl.col("arrival_s") + repetition * period_s)
+            yield numbered(later, repetition) if rename else later
 
 
 def _head(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:

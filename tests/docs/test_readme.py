@@ -31,11 +31,13 @@ def setup_commands() -> list[str]:
     return [block.strip() for block in blocks("bash") if block.startswith(INSTALL)]
 
 
-def servesim_commands() -> list[str]:
-    """Return every command of a bash block that starts servesim."""
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    commands = [line.rpartition(" && ")[2].removeprefix(".venv/bin/") for line in lines]
-    return [command for command in commands if "scripts/test" not in command]
+def servesim_commands() -> list[list[str]]:
+    """Return the commands of each bash block that starts servesim."""
+    found = [
+        [line.rpartition(" && ")[2].removeprefix(".venv/bin/") for line in block.splitlines()]
+        for block in blocks("bash")
+    ]
+    return [commands for commands in found if "scripts/test" not in commands[0]]
 
 
 @pytest.fixture
@@ -79,27 +81,29 @@ def test_ci_runs_the_test_command() -> None:
     assert os.access(ROOT / "scripts" / "test", os.X_OK)
 
 
-@pytest.mark.parametrize("command", servesim_commands())
-def test_command_runs(command: str, workplace: Path) -> None:
-    """Every servesim command of the README succeeds and prints something."""
-    program, *arguments = shlex.split(command)
-    assert program == "servesim"
-    done = python("-m", "servesim", *arguments, cwd=workplace)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+@pytest.mark.parametrize("commands", servesim_commands(), ids=lambda commands: commands[0])
+def test_commands_run(commands: list[str], workplace: Path) -> None:
+    """The servesim commands of each block of the README succeed, one after the other, and say something."""
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "servesim"
+        done = python("-m", "servesim", *arguments, cwd=workplace)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() or "-o" in arguments
 
 
 def test_quoted_output_is_what_the_quickstart_prints() -> None:
     """The README quotes the quickstart's present output (else: python scripts/quote_quickstart.py)."""
-    quoted, _ = blocks("text")
+    quoted, *_ = blocks("text")
     printed = python("-m", "servesim", "run", "scenarios/quickstart.yaml", cwd=ROOT).stdout
     assert without_host_facts(quoted) == without_host_facts(printed)
 
 
-def test_quoted_comparison_is_what_the_command_prints(workplace: Path) -> None:
-    """The README quotes the table of its compare command."""
-    _, quoted = blocks("text")
-    (command,) = (command for command in servesim_commands() if command.startswith("servesim compare"))
+@pytest.mark.parametrize(("number", "name"), [(1, "compare"), (2, "capacity")])
+def test_quoted_table_is_what_the_command_prints(number: int, name: str, workplace: Path) -> None:
+    """The README quotes the tables of its compare and capacity commands."""
+    quoted = blocks("text")[number]
+    ((command,),) = (block for block in servesim_commands() if block[0].startswith(f"servesim {name}"))
     printed = python("-m", "servesim", *shlex.split(command)[1:], cwd=workplace).stdout
     assert quoted.strip() in printed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness import Linear, engine
 from hypothesis import strategies as st
 
+from servesim.cluster.closed_loop import Loop
 from servesim.latency.api import UNLIMITED_STEPS
 
 ROUND = Linear(base_s=0.25, per_context_s=2.0**-7, per_token_s=0.125, per_pair_s=2.0**-10)
@@ -44,6 +45,27 @@ def requests(draw: st.DrawFn, *, most: int = 25):
         result.append((now, prompt, output, priority))
     return result
 
+
+@st.composite
+def session_requests(draw: st.DrawFn, *, most: int = 10):
+    """Draw requests as above, some with follow-ups: (arrival_s, prompt, output, priority, session, think_s).
+
+    Think times are often 0 or round; prompts are now and then too long for any cache drawn by `engines`.
+    """
+    length = st.one_of(st.sampled_from([1, 2, 4, 16]), st.integers(1, 60))
+    prompt = st.one_of(length, length, length, st.just(5000))
+    think_s = st.sampled_from([0.0, 0.0, 0.125, 0.25, 0.3, 1.0, 2.5, 1e-18])
+    follow_ups = st.lists(st.tuples(prompt, length, st.integers(0, 2), think_s), max_size=4)
+    work = []
+    plain = draw(requests(most=most))
+    for index, (arrival_s, *request) in enumerate(plain):
+        now = arrival_s - plain[0][0]  # before any horizon
+        work.append((now, *request, str(index), None))
+        work += [(now, *rest, str(index), pause_s) for *rest, pause_s in draw(follow_ups)]
+    return work
+
+
+loops = st.builds(Loop, follow_ups=st.just(True), max_concurrency=st.sampled_from([None, None, 1, 2, 5]))
 
 latencies = st.builds(
     lambda base, valid: Linear(base.base_s, base.per_context_s, base.per_token_s, base.per_pair_s, valid),

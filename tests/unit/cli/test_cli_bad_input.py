@@ -98,6 +98,12 @@ def test_the_scenario_is_right_before_it_is_spoiled(servesim_main, served):
             id="unknown policy",
         ),
         pytest.param(
+            "round_robin", "round_robin, nam: random",
+            ":8:31: policies.router.nam: unknown key (got 'random'). expected one of name.",
+            "did you mean 'name'?",
+            id="unknown parameter of a policy",
+        ),
+        pytest.param(
             "replicas: 1", "replicas: 1, engine: {prefix_caching: true}",
             "cluster.pools.0.engine.prefix_caching: not yet supported (got True). expected false.",
             None,

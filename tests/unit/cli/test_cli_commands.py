@@ -147,6 +147,16 @@ def test_a_full_disk_is_told_in_one_line(root, command):
     assert run.stderr.count("\n") == 1
 
 
+def test_ctrl_c_is_told_in_one_line(servesim_main, scenario, monkeypatch):
+    """Where a command has nothing to say of it: exit code 130, and the word alone."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("servesim.cli.validate.validate_scenario", interrupted)
+    assert servesim_main("validate", scenario) == (130, "", "interrupted\n")
+
+
 def test_the_reference_page_has_every_command():
     """The page is made from the commands: each, with its options."""
     page = cli_page()

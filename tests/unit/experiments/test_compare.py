@@ -100,6 +100,14 @@ def test_nothing_random_is_said_instead_of_an_interval(scenario: Path) -> None:
     assert resampled.random and not any("same for every seed" in line for line in resampled.warnings)
 
 
+def test_one_seed_gives_no_interval(scenario: Path) -> None:
+    """The difference stands, and it is said that nothing more can be told of it."""
+    found = compared(scenario, ROUTERS, seeds=1)
+    assert found.table["difference"].is_not_null().any() and found.table["difference_low"].is_null().all()
+    assert found.methods[0] == "one seed: no intervals and nothing significant; more seeds give both"
+    assert found.conclusions == ["random: nothing shown"]
+
+
 def test_random_policies_on_a_fixed_trace_are_qualified() -> None:
     """The interval is about the coins of the router, not about other days."""
     quickstart = Path(__file__).parents[3] / "scenarios/quickstart.yaml"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -91,12 +93,37 @@ def test_a_node_that_dies_costs_nothing(cluster: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("127.0.0.1:1", "nothing answers"),
+        ("127.0.0.1:1", "no Ray cluster answers"),
         ("nonsense", "expected HOST:PORT or auto"),
-        ("ray://127.0.0.1:1", "nothing answers"),
+        ("ray://127.0.0.1:1", "no Ray cluster answers"),
     ],
 )
 def test_an_address_that_does_not_answer(address: str, message: str) -> None:
     """Told at once."""
     with pytest.raises(ServesimError, match=message):
         RayBackend(address)
+
+
+@pytest.mark.parametrize(
+    ("greeting", "message"), [(None, "timed out"), (b"-ERR unknown command\r\n", "something else than Ray")]
+)
+def test_an_address_where_something_else_listens(
+    greeting: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told at once, too, be it silent or of another protocol: Ray itself would try for minutes."""
+    monkeypatch.setattr("servesim.experiments.ray_backend.PROBE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                if greeting is not None:
+                    connection.sendall(greeting)
+                while connection.recv(1024):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ServesimError, match=message):
+            RayBackend(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join(timeout=10)

@@ -139,6 +139,40 @@ def test_other_files_are_not_taken_for_a_journal(sweep_file: Path) -> None:
     assert other.read_text(encoding="utf-8") == "notes\n"
 
 
+def test_a_disk_that_fills_up(sweep_file: Path) -> None:
+    """Exit code 2 and no traceback; with room again, the same command goes on after the runs that were noted."""
+    command = [
+        sys.executable,
+        "-m",
+        "servesim",
+        "sweep",
+        str(sweep_file),
+        "--workers",
+        "1",
+        "--out",
+        "o.parquet",
+    ]
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from servesim.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    full = subprocess.run(
+        [sys.executable, "-c", code, *command[3:]],
+        cwd=sweep_file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert full.returncode == 2, full.stderr
+    assert "o.parquet.journal: the result cannot be written" in full.stderr and "Traceback" not in full.stderr
+    done = sweep_file.with_name("o.parquet.journal").read_bytes().count(b"\n") - 1
+    assert 0 < done < 10
+    result = sweep(sweep_file, out=sweep_file.with_name("o.parquet"), backend=InProcess())
+    assert (result.reused, result.rows.height, result.failed.height) == (done, 10, 0)
+
+
 def running_in_group(group: int) -> list[str]:
     """Return the processes of a process group that still run; a zombie only waits to be reaped by init."""
     found = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from workloads import build
+from workloads import build, collect
 
 from servesim.errors import TraceError
 from servesim.readers.claude_code import ClaudeCodeReader
@@ -30,7 +30,7 @@ def session(path: Path, entries: list[dict[str, Any]], name: str = "s") -> Path:
 
 
 def test_a_session_with_an_agent_beside(tmp_path: Path) -> None:
-    """Each agent is a session of its own; pauses run from the end of its own request before."""
+    """Each agent is a session of its own."""
     entries = [
         request(0.0, [1, 2]),
         {"type": "subagent", "requests": [request(1.0, [9]), request(4.0, [9, 10])]},
@@ -38,19 +38,19 @@ def test_a_session_with_an_agent_beside(tmp_path: Path) -> None:
     ]
     frame = ClaudeCodeReader(path=session(tmp_path / "a.json", entries), prefix_blocks=True).read().collect()
     assert frame["session"].to_list() == ["s/0", "s/0", "s/0.1", "s/0.1"]
-    assert frame["arrival_s"].to_list() == [0.0, 0.0, 1.0, 1.0]
-    assert frame["think_s"].to_list() == [None, 3.0, None, 1.0]
+    assert frame["arrival_s"].to_list() == [0.0, 5.0, 1.0, 4.0]
+    assert frame["end_s"].to_list() == [2.0, 7.0, 3.0, 6.0]
     assert frame["prefix_blocks"].to_list() == [[1, 2], [1, 2, 3], [9], [9, 10]]
     assert frame["prompt_tokens"].to_list() == [129, 193, 65, 129]
 
 
-def test_open_loop_keeps_the_times(tmp_path: Path) -> None:
-    """Requests arrive as recorded, counted from the session's begin."""
+def test_closed_loop_waits_for_the_end(tmp_path: Path) -> None:
+    """The pause runs from the end of the request before, 2 s after its arrival."""
     entries = [request(0.0, [1]), request(7.5, [1, 2])]
     path = session(tmp_path / "a.json", entries)
-    frame = ClaudeCodeReader(path=path, closed_loop=False).read().collect()
-    assert frame["arrival_s"].to_list() == [0.0, 7.5]
-    assert "think_s" not in frame.columns
+    frame = collect({"source": {"reader": "claude_code", "path": path}, "closed_loop": True})
+    assert frame["arrival_s"].to_list() == [0.0, 0.0]
+    assert frame["think_s"].to_list() == [None, 5.5]
 
 
 def test_sessions_of_a_folder_have_blocks_of_their_own(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_published_sessions(shared: Callable[[str], Path]) -> None:
     """
     path = shared("traces/claude_code/requests.parquet")
     source = {"reader": "claude_code", "path": path, "duplicates": True}
-    workload = build({"source": source})
+    workload = build({"source": source, "closed_loop": True})
     requests = pl.concat(list(workload.frames()))
     assert requests.height == 49_334
     assert requests["prompt_tokens"].mean() == pytest.approx(122_379, abs=0.5)
@@ -122,7 +122,7 @@ def test_blocks_of_the_published_sessions(shared: Callable[[str], Path], tmp_pat
     """Of the first sessions: as many as the trace tells, and those shared with the request before come first."""
     packed = pl.read_parquet(shared("traces/claude_code/requests.parquet")).filter(pl.col("conv") <= 12)
     packed.write_parquet(tmp_path / "few.parquet")
-    reader = ClaudeCodeReader(path=tmp_path / "few.parquet", prefix_blocks=True, closed_loop=False)
+    reader = ClaudeCodeReader(path=tmp_path / "few.parquet", prefix_blocks=True)
     frame = reader.read().collect()
     assert frame["prefix_blocks"].list.len().to_list() == packed["n_blocks"].to_list()
     latest: dict[str, pl.Series] = {}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from workloads import rows
+from workloads import collect, rows
 
 from servesim.errors import TraceError
 from servesim.readers.qwen_bailian import QwenBailianReader
@@ -40,7 +40,8 @@ def test_a_chain_is_a_session(tmp_path: Path) -> None:
 def test_turns_in_closed_loop(tmp_path: Path) -> None:
     """A turn waits as long after the one before as it came after it."""
     text = "\n".join([line(1, -1, 5.0), line(2, 1, 7.0), line(4, 2, 9.5)])
-    frame = QwenBailianReader(path=rows(tmp_path / "q.jsonl", text), closed_loop=True).read().collect()
+    source = {"reader": "qwen_bailian", "path": rows(tmp_path / "q.jsonl", text)}
+    frame = collect({"source": source, "closed_loop": True})
     assert frame["think_s"].to_list() == [None, 2.0, 2.5]
     assert frame["arrival_s"].to_list() == [0.0, 0.0, 0.0]
 

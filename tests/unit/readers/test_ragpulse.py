@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from workloads import build, rows
+from workloads import build, collect, rows
 
 from servesim.errors import TraceError
 from servesim.readers.ragpulse import RagPulseReader
@@ -70,7 +70,8 @@ def test_a_chunk_of_unknown_length(tmp_path: Path, chunks: Path) -> None:
 def test_sessions_in_closed_loop(tmp_path: Path) -> None:
     """A question waits as long after the one before as it came after it."""
     text = "\n".join([line("10", "a"), line("12", "b"), line("40", "a")])
-    frame = RagPulseReader(path=rows(tmp_path / "r.jsonl", text), closed_loop=True).read().collect()
+    source = {"reader": "ragpulse", "path": rows(tmp_path / "r.jsonl", text)}
+    frame = collect({"source": source, "closed_loop": True})
     found = frame.select("arrival_s", "session", "think_s").rows()
     assert found == [(0.0, "a", None), (0.0, "a", 30.0), (2.0, "b", None)]
 

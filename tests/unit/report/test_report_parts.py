@@ -11,6 +11,7 @@ from servesim.report import tables
 from servesim.report.html import Markup, safe, table, tag, value, value_text
 from servesim.report.specs import Axis, heat_chart, time_chart
 from servesim.results.replica_map import ReplicaMap
+from servesim.results.schema import SUMMARY
 
 
 def test_text_and_attributes_are_escaped():
@@ -72,3 +73,36 @@ def test_a_heat_map_has_a_row_per_replica():
     )
     assert spec["data"]["values"] == [{"row": "0", "value": [0.0, 1.0]}, {"row": "1-2", "value": [2.0, 3.0]}]
     assert any("min(datum.column * 5.0, 9.0)" in str(step) for step in spec["layer"][0]["transform"])
+
+
+def test_differences_in_words_that_suit_them():
+    """Percent of the first run, percentage points of a ratio, a factor where percent say little, else the amount."""
+    base = dict.fromkeys((key.name for key in SUMMARY), None)
+    first = {**base, "ttft_s_p50": 2.0, "e2e_s_p50": 1.0, "slo_met_ratio": 0.5, "preemptions": 0}
+    second = {**base, "ttft_s_p50": 1.5, "e2e_s_p50": 25.0, "slo_met_ratio": 0.75, "preemptions": 3}
+    text = tables.side_by_side({"first": first, "second": second}).html
+    for word in ("\N{MINUS SIGN}25.0%", "\N{MULTIPLICATION SIGN} 25.0", "+25.0 points", "+3"):
+        assert f'<div class="difference">{word}</div>' in text
+
+
+def test_a_line_of_one_point_is_seen():
+    """As a point; and zeros lie on an axis that goes from 0 to 1."""
+    axes = {"x_axis": Axis("time (s)", 0.0, 2.0), "y_axis": Axis("requests")}
+    x = np.array([0.5, 1.5])
+    lonely = time_chart(x, {"a": pl.Series([1.0, None])}, **axes)["layer"][0]
+    assert lonely["mark"]["point"]
+    zeros = time_chart(x, {"a": pl.Series([0.0, 0.0])}, **axes)["layer"][0]
+    assert "point" not in zeros["mark"]
+    assert zeros["encoding"]["y"]["scale"]["domain"] == [0, 1.0]
+
+
+def test_legends_fit_a_phone():
+    """Short names share a line, long ones have one each."""
+    x, axes = np.array([0.5]), {"x_axis": Axis("t", 0.0, 1.0), "y_axis": Axis("requests")}
+
+    def columns(*names: str) -> int:
+        spec = time_chart(x, {name: pl.Series([1.0]) for name in names}, **axes)
+        return spec["layer"][0]["encoding"]["color"]["legend"]["columns"]
+
+    assert columns("rep1", "rep2") == 5
+    assert columns("router=power_of_two, replicas=4", "router=random, replicas=4") == 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import servesim
+from servesim.errors import ServesimError
 from servesim.report.vllm_bench import vllm_bench, vllm_bench_json
+from servesim.results.run_result import SavedScenario
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -155,3 +158,12 @@ def test_a_saved_result_gives_the_same_file(run, tmp_path):
     assert "".join(vllm_bench_json(loaded, detailed=True)) == "".join(vllm_bench_json(result, detailed=True))
     started = json.loads((out / "run.json").read_text())["started_at"]
     assert exported(loaded)["date"] == started[:19].replace("-", "").replace(":", "").replace("T", "-")
+
+
+def test_a_warm_up_that_is_not_that_of_the_run(run):
+    """A damaged scenario.yaml is refused, where it would change every number without a word."""
+    result = run([(0.0, 100, 3), (1.0, 100, 3)], run="{warm_up_s: 0.5}")
+    assert vllm_bench(result)["completed"] == 1
+    lost = replace(result, scenario=SavedScenario("name: example\n"))
+    with pytest.raises(ServesimError, match=r"run.warm_up_s is not that of the run \(got 0, .* 2 requests"):
+        vllm_bench(lost)

@@ -131,6 +131,8 @@ def test_both_runs_side_by_side(runs, both):
     change = summaries[1]["gpu_hours"] / summaries[0]["gpu_hours"] - 1.0
     assert any(text.endswith(f"\N{MINUS SIGN}{abs(change):.1%}") for text in parts.texts["div"])
     assert any("single runs" in text for text in parts.texts["li"])
+    assert len(set(parts.texts["li"])) == len(parts.texts["li"])
+    assert any("cluster.pools.main.replicas" in text for text in parts.texts["th"])
     labels = charts_of(both)["Time to first token: cumulative"]["spec"]["params"][2]["value"]
     assert list(labels.values()) == ["two replicas", "one & only"]
 

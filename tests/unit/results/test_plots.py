@@ -78,3 +78,13 @@ def test_notebooks_show_figures_without_pyplot(result):
     assert result.plot.load()._repr_png_().startswith(b"\x89PNG")
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_axes_span_the_run(result):
+    """From 0 to its end, whatever is drawn; where nothing was measured the figure says so."""
+    end_s = result.summary["duration_s"]
+    for name in ("latency", "queue", "kv"):
+        assert getattr(result.plot, name)().axes[0].get_xlim() == pytest.approx((0.0, end_s))
+    nothing = servesim.run("scenarios/quickstart.yaml", overrides=["run.horizon_s=0.001", "run.drain=false"])
+    texts = nothing.plot.latency_cdf().axes[0].texts
+    assert [text.get_text() for text in texts] == ["no measured requests"]

@@ -72,6 +72,11 @@ def test_the_last_override_wins(load, minimal):
         ),
         ("clster.pools=[]", "--set clster.pools=[]: clster: unknown key (got a mapping). expected one of "),
         (
+            "policies.router.nam=random",
+            "--set policies.router.nam=random: policies.router.nam: unknown key (got 'random'). expected one of "
+            "name.\n  hint: did you mean 'name'?",
+        ),
+        (
             "cluster.pools.main.latency.host_s=1",
             "--set cluster.pools.main.latency.host_s=1: cluster.pools.0.latency.name: missing key. "
             "expected the name of a component.",

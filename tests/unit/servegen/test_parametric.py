@@ -1,0 +1,105 @@
+"""The pools that ship: complete, the same each time, and near the release that they were fitted to."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import numpy as np
+import polars as pl
+import pytest
+from workloads import collect
+
+from servesim.servegen.parametric import LEVELS, PoolName, between, shipped_pool
+from servesim.servegen.pool import ClientPool
+from servesim.servegen.read import read_pool
+
+SOURCES = {
+    "language": "language.m-large",
+    "reason": "reason.deepseek-r1",
+    "multimodal": "multimodal.mm-image",
+}
+CLIENTS = {"language": 162, "reason": 73, "multimodal": 35}
+FOR_90_PERCENT = {"language": 39, "reason": 25, "multimodal": 15}
+
+
+def clients_for(pool: ClientPool, share: float) -> int:
+    """Return how many clients send this share of the requests."""
+    load = pool.activity.group_by("client").agg(pl.col("requests").sum())["requests"].sort(descending=True)
+    return int((load.cum_sum() < share * load.sum()).sum()) + 1
+
+
+def window_rates(pool: ClientPool) -> np.ndarray:
+    """Return the requests of each window."""
+    activity = pool.activity
+    return np.bincount(activity["window"].to_numpy(), activity["requests"].to_numpy(), pool.windows)
+
+
+@pytest.mark.parametrize("name", get_args(PoolName))
+def test_a_shipped_pool_generates_offline(name: PoolName) -> None:
+    """Every client of the release is there; its few lead the load as published; requests come at the asked rate."""
+    pool = shipped_pool(name)
+    assert len(pool.clients) == CLIENTS[name]
+    assert clients_for(pool, 0.9) == FOR_90_PERCENT[name]
+    assert not pool.lenders
+    requests = collect(
+        {"generator": {"name": "servegen", "pool": name, "rate_per_s": 50.0, "duration_s": 3600.0}}
+    )
+    assert requests.height == pytest.approx(180_000, rel=0.02)
+    assert requests["tenant"].n_unique() >= 10
+    assert (requests["reasoning_tokens"].null_count() == 0) == (name == "reason")
+    assert (requests["image_tokens"].null_count() == 0) == (name == "multimodal")
+
+
+def test_a_shipped_pool_unfolds_to_the_same_days() -> None:
+    """No seed of a run changes the pool's history."""
+    assert shipped_pool("reason").activity.equals(shipped_pool("reason").activity)
+
+
+def test_values_between_quantiles_keep_the_quantiles() -> None:
+    """Sixteen values in each stretch, whose weights are its probability."""
+    quantiles = np.array([float(100 * 2**index) for index in range(len(LEVELS))])
+    values = between(quantiles)
+    assert len(values) == 16 * (len(LEVELS) - 1)
+    assert (np.diff(values) >= 0).all()
+    edges = np.searchsorted(values, quantiles[1:-1])
+    assert np.abs(edges - 16 * np.arange(1, len(LEVELS) - 1)).max() <= 2
+
+
+def test_the_files_are_what_the_script_makes(
+    root: Path, shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Fitted numbers in the package can be made again."""
+    shared("traces/servegen")
+    script = _script(root)
+    for name, source in script.POOLS.items():
+        pool = read_pool(script.RELEASE / f"{source}.trace.parquet")
+        text = script.as_toml(source, pool, script.fit(pool))
+        assert (root / "servesim" / "servegen" / f"{name}.toml").read_text() == text, name
+
+
+def _script(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "fit_client_pools", root / "scripts" / "fit_client_pools.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fit_client_pools"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", get_args(PoolName))
+def test_a_shipped_pool_resembles_the_release(name: PoolName, shared: Callable[[str], Path]) -> None:
+    """Mean rate within 1 %, its variation over windows within half, active clients per window within two."""
+    pool, release = shipped_pool(name), read_pool(shared(f"traces/servegen/{SOURCES[name]}.trace.parquet"))
+    mine, theirs = window_rates(pool), window_rates(release)
+    assert mine.mean() == pytest.approx(theirs.mean(), rel=0.01)
+    assert mine.std() / mine.mean() == pytest.approx(theirs.std() / theirs.mean(), rel=0.5)
+    active = [np.median(np.bincount(each.activity["window"].to_numpy())) for each in (pool, release)]
+    assert active[0] == pytest.approx(active[1], abs=2)
