@@ -210,6 +210,7 @@ def fit_conversation(facts: Facts, name: str, sessions: pl.DataFrame, follows: p
         "new_log": [float(new.mean()), float(new.std())],
         "grow_ratio": len(grown) / len(own),
         "prompt_tokens_max": PUBLISHED["prompt_limit"][name],
+        "s_per_output_token": _s_per_output_token(sessions.filter(pl.col("Model") == model)),
     }
     mean = float(PUBLISHED["prompt_mean"][name])
 
@@ -218,6 +219,11 @@ def fit_conversation(facts: Facts, name: str, sessions: pl.DataFrame, follows: p
         return float(drawn(scaled, name).prompt_tokens.mean()) - mean
 
     return fact | {"prompt_scale": float(np.exp(optimize.brentq(excess, -2.0, 3.0, xtol=1e-3)))}
+
+
+def _s_per_output_token(requests: pl.DataFrame) -> float:
+    done = requests.filter(pl.col("Response tokens") > 0)
+    return float(np.median((done["Elapsed time"] / done["Response tokens"]).to_numpy()))
 
 
 def fit_sessions(sessions: pl.DataFrame, follows: pl.DataFrame) -> Facts:

@@ -46,6 +46,9 @@ class BurstGpt:
         What time 0 stands for.
     cv
         Coefficient of variation of the gaps between API requests, and between sessions that begin; null: 2 and 1.
+    closed_loop
+        Whether a session's request waits for the one before it to end, and arrives as long after it as it did in the
+        trace; time 0 has no open sessions then. False: all arrive at their recorded times.
     failure_ratio
         Share of the requests that fail: 0.018, 0.019 and 0.0726 in files 1, 2 and 3.
     failures
@@ -63,10 +66,16 @@ class BurstGpt:
     start_day: Annotated[int, Field(ge=0, lt=DAYS)] = 0
     start_hour: Annotated[int, Field(ge=0, lt=24)] = 0
     cv: Annotated[float, Field(gt=0, le=1000)] | None = None
+    closed_loop: bool = False
     failure_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.018
     failures: Literal["drop", "keep"] = "drop"
     requests: Count | None = None
     duration_s: Duration | None = None
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Columns that a run must know of beforehand."""
+        return ("think_s",) if self.closed_loop else ()
 
     def frames(self, seed: int) -> Iterator[pl.DataFrame]:
         """Yield requests in order of arrival."""
@@ -74,7 +83,7 @@ class BurstGpt:
         rng = stream(seed, "burstgpt", "failures")
         for frame in self._blocks(seed):
             failed = pl.Series(rng.random(frame.height) < self.failure_ratio)
-            kept = frame.filter(~failed) if self.failures == "drop" else _emptied(frame, failed)
+            kept = _without(frame, failed) if self.failures == "drop" else _emptied(frame, failed)
             rows = kept.height if left is None else min(kept.height, left)
             if self.duration_s is not None:
                 rows = min(rows, int(kept["arrival_s"].search_sorted(self.duration_s, side="left")))
@@ -98,13 +107,19 @@ class BurstGpt:
             rows += cell.requests.sum()
             if rows < wanted:
                 continue
-            drawn = [each.requests(block) for each in streams]
+            drawn = [self._timed(each.requests(block)) for each in streams]
             whole = pl.concat([*waiting, *drawn]).sort("arrival_s", maintain_order=True)
             end = whole["arrival_s"].search_sorted(cell.begin_s + cell.length_s, side="left")
             if end and whole["arrival_s"][end - 1] >= 0:
                 yield whole.head(end).filter(pl.col("arrival_s") >= 0)
             waiting = [whole.slice(end)]
             block, rows, wanted = [], 0.0, min(2 * wanted, _MOST_ROWS)
+
+    def _timed(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """Return *requests* at their recorded times, or as follow-ups of their sessions."""
+        if self.closed_loop:
+            return requests.with_columns(arrival_s="start_s").drop("start_s")
+        return requests.drop("start_s", "think_s")
 
     def _cells(self, seed: int) -> Iterator[Cell]:
         taken = np.array([name in self.services for name in SERVICES])
@@ -117,6 +132,14 @@ class BurstGpt:
             most=_MOST_ROWS,
             seed=seed,
         )
+
+
+def _without(frame: pl.DataFrame, failed: pl.Series) -> pl.DataFrame:
+    """Return *frame* without failed requests; what then is the first one of a session waits for none."""
+    kept = frame.filter(~failed)
+    if "think_s" not in kept.columns:
+        return kept
+    return kept.with_columns(think_s=pl.when(~pl.col("session").is_first_distinct()).then("think_s"))
 
 
 def _emptied(frame: pl.DataFrame, failed: pl.Series) -> pl.DataFrame:

@@ -122,7 +122,10 @@ class ServiceStream(Protocol):
     """One service."""
 
     def requests(self, cells: Sequence[Cell]) -> pl.DataFrame:
-        """Return what begins in *cells*, the next ones: sessions with all of their requests, or API requests."""
+        """Return what begins in *cells*, the next ones: sessions with all of their requests, or API requests.
+
+        ``think_s`` is the time from the end of a session's previous request, as it was recorded.
+        """
 
 
 def service_stream(name: str, cv: float | None, seed: int) -> ServiceStream:
@@ -149,14 +152,21 @@ class ConversationStream:
         first = np.arange(len(since_s)) - turns.turn
         number = pl.Series(turns.session + self._sessions).cast(pl.String)
         self._sessions += len(starts_s)
+        served_s = np.roll(turns.output_tokens, 1) * facts()[self._name]["s_per_output_token"]
         return pl.DataFrame(
             {
                 "arrival_s": starts_s[turns.session] + (since_s - since_s[first]),
                 "prompt_tokens": turns.prompt_tokens.astype(np.int32),
                 "output_tokens": turns.output_tokens.astype(np.int32),
                 "session": f"{self._name.partition('_')[0]}-" + number,
+                "start_s": starts_s[turns.session],
+                "think_s": np.where(turns.turn > 0, np.maximum(turns.gap_s - served_s, 0.0), np.nan),
             }
-        ).with_columns(model=pl.lit(facts()[self._name]["model"]), tenant=pl.lit("conversation"))
+        ).with_columns(
+            pl.col("think_s").fill_nan(None),
+            model=pl.lit(facts()[self._name]["model"]),
+            tenant=pl.lit("conversation"),
+        )
 
 
 class ApiStream:
@@ -179,5 +189,9 @@ class ApiStream:
                 "output_tokens": api_tokens(fact, "response", ratios, self._rng).astype(np.int32),
             }
         ).with_columns(
-            session=pl.lit(None, dtype=pl.String), model=pl.lit(fact["model"]), tenant=pl.lit("api")
+            session=pl.lit(None, dtype=pl.String),
+            start_s=pl.col("arrival_s"),
+            think_s=pl.lit(None, dtype=pl.Float64),
+            model=pl.lit(fact["model"]),
+            tenant=pl.lit("api"),
         )

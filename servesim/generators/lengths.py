@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servesim.errors import TraceError
-from servesim.workload.checks import check_numbers, check_tokens
+from servesim.workload.checks import check_numbers, check_tokens, require_columns
 from servesim.workload.files import csv_header, parquet_columns, read_csv, read_parquet
 from servesim.workload.paths import TracePath
 from servesim.workload.schema import TOKENS_MAX
@@ -124,11 +124,14 @@ class UniformLength(_Clipped):
 
 
 class EmpiricalLength(_Clipped):
-    """Lengths of a table: with columns ``value`` and ``count``, or with one column of observed lengths."""
+    """Lengths of a table: with columns ``value`` and ``count``, or one column of observed lengths."""
 
     distribution: Literal["empirical"] = "empirical"
     file: Annotated[TracePath, Field(strict=False)] = Field(
         description="CSV or Parquet file; counts may be probabilities."
+    )
+    column: str | None = Field(
+        default=None, description="Column of observed lengths; null: the file has value and count, or one column."
     )
 
     @cached_property
@@ -136,6 +139,9 @@ class EmpiricalLength(_Clipped):
         """Values and the cumulative probabilities that belong to them."""
         parquet = self.file.name.lower().endswith(".parquet")
         names = parquet_columns(self.file) if parquet else csv_header(self.file)
+        if self.column is not None:
+            require_columns([self.column], names, self.file)
+            names = [self.column]
         columns = [name for name in ("value", "count") if name in names] or names
         if columns not in (["value", "count"], ["value"]) and len(columns) != 1:
             raise TraceError(

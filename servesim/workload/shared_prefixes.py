@@ -116,7 +116,7 @@ class SharedPrefixes:
         for name, part in self._parts.items():
             draws = part.per_request
             of = mixed(row if name == "chunks" else owner) ^ self._bits(name)
-            ranks = uniform(mixed(of)[:, None] + np.arange(draws, dtype=np.uint64))
+            ranks = uniform(np.add.outer(mixed(of), np.arange(draws, dtype=np.uint64)))
             chosen, length = part.chosen(ranks)
             contents += list((mixed(chosen) ^ self._bits(name)).T)
             tokens += list(np.where(shares[:, None], length, 0).T)
@@ -147,7 +147,8 @@ def _hit_levels(ids: Integers, counts: Integers, levels: NDArray[np.float64]) ->
     shift = np.cumsum(first) * len(levels)
     least = np.minimum.accumulate(ranks - shift) + shift
     again = np.flatnonzero(~first)
-    return levels[by_level[np.maximum(ranks[again], least[again - 1])]]
+    hits: NDArray[np.float64] = levels[by_level[np.maximum(ranks[again], least[again - 1])]]
+    return hits
 
 
 class _Pool:

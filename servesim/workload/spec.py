@@ -105,10 +105,10 @@ class TransformSpec(BaseModel):
     """What is done to a stream of requests.
 
     The order is fixed: ``window``, ``resample``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
-    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``. Where requests wait for others of their session
-    (follow-ups), a session counts by the arrival of its first request: ``window`` and ``resample`` take it whole or
-    leave it out, ``rate_scale`` moves its beginning and leaves its think times as they are. ``max_requests`` can
-    cut the end of a session off.
+    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``. Where requests wait for others of
+    their session (follow-ups), a session counts by the arrival of its first request: ``window`` and ``resample``
+    take it whole or leave it out, ``rate_scale`` moves its beginning and leaves its think times as they are.
+    ``max_requests`` can cut the end of a session off.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
