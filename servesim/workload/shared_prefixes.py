@@ -69,7 +69,10 @@ class SharedPrefixes:
         ids: list[Integers] = []
         counts: list[Integers] = []
         levels: list[NDArray[np.float64]] = []
-        for frame in frames:
+        for whole in frames:
+            sizes = total + (whole["prompt_tokens"].cast(pl.Int64) // self._spec.block_tokens).cum_sum()
+            room = max(int(sizes.search_sorted(_CALIBRATION_BLOCKS)), 1)
+            frame = whole.head(min(CHUNK_ROWS - rows, room))
             owner, epoch = owners.of(frame, first_row=rows)
             everyone = np.ones(frame.height, dtype=np.bool_)
             blocks = self._blocks(frame, owner, epoch, first_row=rows, shares=everyone)
@@ -77,7 +80,7 @@ class SharedPrefixes:
             counts.append(blocks.list.len().to_numpy().astype(np.int64))
             levels.append(self._levels(owner))
             rows, total = rows + frame.height, total + len(ids[-1])
-            if rows >= CHUNK_ROWS or total >= _CALIBRATION_BLOCKS:
+            if rows == CHUNK_ROWS or frame.height < whole.height:
                 break
         if not rows:
             return 0.0

@@ -52,7 +52,7 @@ def gaps(name: str, **parameters: Any) -> np.ndarray:
     return np.diff(np.array([0.0, *arrivals(generator(name, **parameters))]))
 
 
-TESTED_ELSEWHERE = {"servegen"}
+TESTED_ELSEWHERE = {"burstgpt", "servegen"}
 
 
 def test_every_built_in_generator_is_tested_here() -> None:
