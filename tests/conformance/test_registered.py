@@ -67,6 +67,11 @@ PARAMETERS = {
                 "states": [{"rate_per_s": 20.0, "mean_s": 2.0}, {"rate_per_s": 0.0, "mean_s": 3.0}],
             }
         ],
+        "servegen": [
+            {"pool": "language", "rate_per_s": 5.0, "requests": 500, "duration_s": 60.0},
+            {"pool": "reason", "clients": {"sample": 20}, "scale": 0.5, "copula": 0.3, "duration_s": 700.0},
+            {"pool": "multimodal", "mode": "naive", "rate_per_s": [1.0, 3.0], "requests": 500},
+        ],
     },
 }
 """Parameters to try, for the plugins that need some or have some worth trying."""
