@@ -95,7 +95,7 @@ def test_ends_are_on_the_clock_of_the_arrivals(tmp_path):
     empty = rows(
         tmp_path / "empty.csv", "arrival_s,prompt_tokens,output_tokens,session,end_s\n0,1,1,a,1\n2,1,1,a,\n"
     )
-    with pytest.raises(TraceError, match="empty.csv: row 2: end_s"):
+    with pytest.raises(TraceError, match=r"empty\.csv: row 2: end_s"):
         collect({"source": {"reader": "table", "path": str(empty)}, "closed_loop": True})
 
 
