@@ -124,7 +124,7 @@ def _setup(result: RunResult, count: int, requests: pl.LazyFrame) -> dict[str, A
         "num_prompts": count,
         "request_rate": rate,
         "burstiness": None,
-        "max_concurrency": None,
+        "max_concurrency": result.settings.get("workload", {}).get("max_concurrency"),
     }
 
 
