@@ -41,6 +41,24 @@ PARAMETERS = {
         "gamma": [{**BOUNDED, "cv": 3.0}],
         "weibull": [{**BOUNDED, "cv": 3.0}, {**BOUNDED, "shape": 0.6}],
         "constant": [BOUNDED],
+        "closed_loop": [
+            {
+                **LENGTHS,
+                "clients": 7,
+                "requests": 500,
+                "think_s": {"distribution": "exponential", "mean_s": 3.0},
+            }
+        ],
+        "sessions": [
+            {
+                **BOUNDED,
+                "turns": {"distribution": "exponential", "mean": 4.0},
+                "think_s": {"distribution": "lognormal", "mean_s": 3.0, "sigma": 1.0},
+                "system_prompt_tokens": 100,
+                "max_prompt_tokens": 2000,
+                "block_tokens": 16,
+            }
+        ],
         "mmpp": [
             {
                 **LENGTHS,
