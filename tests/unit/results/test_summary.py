@@ -298,7 +298,7 @@ def test_backlog_never_scheduled():
 
 
 def test_backlog_of_a_slow_evening():
-    """At 2/s for 600 s and then at 0.5/s for 200 s, served at 1/s: 450 wait after 600 s, which is three quarters
+    """At 2/s for 600 s and then at 0.5/s for 200 s, served at 1/s: 600 wait after 600 s, which is three quarters
     of the span, and 500 of 1300 at its end: overloaded, though fewer arrive than are served in the last quarter.
     """
     arrival_s = [0.5 * i for i in range(1200)] + [600.0 + 2.0 * i for i in range(101)]
