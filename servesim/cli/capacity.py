@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from servesim.experiments.capacity_question import Question
     from servesim.experiments.capacity_result import Capacity
 
-THROUGHPUT = {"output_tokens_per_s": "output\ntokens/s", "goodput_requests_per_s": "goodput\nrequests/s"}
+THROUGHPUT = {"output_tokens_per_s": "output\ntokens/s", "goodput_requests_per_s": "goodput\n/s"}
 
 
 def asked(
@@ -121,7 +121,7 @@ def _table(found: Capacity) -> Table:
                 cells.append(_interval(row, metric, scale))
         cells += [number_text(row[name]) for name in throughput]
         answer = row[found.level] == found.value
-        verdict = row["verdict"] + (" *" if row["certain"] else "") + ("  <- answer" if answer else "")
+        verdict = row["verdict"] + (" *" if row["certain"] else "") + (" <- answer" if answer else "")
         table.add_row(*cells, verdict, style="bold" if answer else None)
     return table
 
