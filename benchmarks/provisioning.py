@@ -8,7 +8,7 @@ the mean rate), and for two forms between, which tell what drives the difference
 - ``shuffled``: the arrivals of the composed load, its lengths in random order;
 - ``drifting``: the arrivals of the naive load, the composed load's lengths in their order in time.
 
-``python benchmarks/provisioning.py --path POOL.trace.parquet --spans 0 7 14``; without a path, on the pool that ships.
+``python benchmarks/provisioning.py --path POOL.trace.parquet --spans 40 51``; without a path, on the pool that ships.
 """
 
 from __future__ import annotations
@@ -74,6 +74,26 @@ def replicas(load: pl.DataFrame, folder: Path) -> int:
     return int(found.value)
 
 
+def peak_tokens(pool: Path | None, span: int, scale: float, mode: Mode, seed: int) -> float:
+    """Return the p99 over 10 s of the prompt tokens that arrive: what a cluster without queues must take."""
+    load = requests(pool, span, scale, mode, seed)
+    tokens = load.group_by((pl.col("arrival_s") // 10).cast(pl.Int64)).agg(pl.col("prompt_tokens").sum())
+    counts = tokens["prompt_tokens"].extend_constant(0, SIX_HOURS_S // 10 - tokens.height)
+    peak = counts.quantile(0.99, interpolation="linear")
+    assert peak is not None, "there are requests"
+    return peak
+
+
+def print_peaks(pool: Path | None, spans: list[int], scale: float) -> None:
+    """Print a row per span: by how much the peaks of other forms are below those of client-composed load."""
+    for span in spans:
+        composed = peak_tokens(pool, span, scale, "clients", 0)
+        other = peak_tokens(pool, span, scale, "clients", 1)
+        naive = [peak_tokens(pool, span, scale, mode, 0) for mode in ("naive", "naive_constant")]
+        short = "  ".join(f"{1 - peak / composed:6.1%}" for peak in (other, *naive))
+        print(f"span {span:2d}  other seed, naive, naive_constant short by {short}", flush=True)
+
+
 def main() -> None:
     """Print a row per span: the replicas that each form needs."""
     parser = argparse.ArgumentParser(
@@ -83,7 +103,13 @@ def main() -> None:
     parser.add_argument("--spans", type=int, nargs="+", default=[2, 3, 40, 51])
     parser.add_argument("--forms", nargs="+", default=FORMS)
     parser.add_argument("--scale", type=float, default=0.1)
+    parser.add_argument(
+        "--peaks", action="store_true", help="compare peaks of prompt tokens; nothing is simulated"
+    )
     options = parser.parse_args()
+    if options.peaks:
+        print_peaks(options.path, options.spans, options.scale)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for span in options.spans:
             loads = forms(options.path, span, options.scale)

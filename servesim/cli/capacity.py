@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from servesim.experiments.capacity_question import Question
     from servesim.experiments.capacity_result import Capacity
 
-THROUGHPUT = {"output_tokens_per_s": "output tokens/s", "goodput_requests_per_s": "goodput/s"}
+THROUGHPUT = {"output_tokens_per_s": "output\ntokens/s", "goodput_requests_per_s": "goodput\n/s"}
 
 
 def asked(
@@ -70,12 +70,12 @@ def search_capacity(
     except KeyboardInterrupt:
         print(f"interrupted after {told} runs; no answer yet", file=sys.stderr)
         return INTERRUPTED
-    if out is not None:
-        save_capacity(found, out)
     if as_json:
         write_json(found.to_dict())
     else:
         write(capacity_text(found))
+    if out is not None:  # last: a disk that is full does not cost the answer
+        save_capacity(found, out)
     return OK
 
 
@@ -97,32 +97,50 @@ def _table(found: Capacity) -> Table:
     """Return the loads that were tried, a row each, the unloaded cluster first."""
     from rich.table import Table
 
-    from servesim.results.units import count_text, number_text
+    from servesim.results.units import number_text
 
     rows = found.curve.to_dicts()
-    level, level_text = ("rate_per_s", number_text) if found.find == "max-rate" else ("replicas", count_text)
     metrics = {metric: _unit(metric, rows) for metric in found.unloaded}
     throughput = {
         name: title for name, title in THROUGHPUT.items() if any(row[name] is not None for row in rows)
     }
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(found.unit, justify="right")
+    titles = [found.unit]
     for metric, (unit, _) in metrics.items():
-        table.add_column(metric if unit == "-" else f"{metric} ({unit})", justify="right")
+        titles.append(_title(metric, unit))
         if _has_interval(found):
-            table.add_column(f"{found.confidence:.0%} interval", justify="right")
-    for title in throughput.values():
-        table.add_column(title, justify="right")
+            titles.append(f"{found.confidence:.0%} interval")
+    for title in [*titles, *throughput.values()]:
+        table.add_column(title, justify="right", vertical="bottom")
     table.add_column("")
     for row in [dict.fromkeys(rows[0]) | found.unloaded | {"verdict": ""}, *rows]:
-        cells = ["unloaded" if row[level] is None else level_text(row[level])]
+        cells = [_level(row[found.level])]
         for metric, (_, scale) in metrics.items():
             cells.append(number_text(_scaled(row[metric], scale)))
             if _has_interval(found):
                 cells.append(_interval(row, metric, scale))
         cells += [number_text(row[name]) for name in throughput]
-        table.add_row(*cells, row["verdict"] + (" *" if row["certain"] else ""))
+        answer = row[found.level] == found.value
+        verdict = row["verdict"] + (" *" if row["certain"] else "") + (" <- answer" if answer else "")
+        table.add_row(*cells, verdict, style="bold" if answer else None)
     return table
+
+
+def _level(value: float | None) -> str:
+    """Return a rate, or a number of replicas."""
+    from servesim.results.units import number_text
+
+    if value is None:
+        return "unloaded"
+    return f"{value:,}" if isinstance(value, int) else number_text(value)
+
+
+def _title(metric: str, unit: str) -> str:
+    """Return the two lines above a metric's column: what it is, or where it is from, and its unit."""
+    table, _, name = metric.rpartition(".")
+    if table:
+        return f"{table}\n{name}" + ("" if unit == "-" else f" ({unit})")
+    return metric if unit == "-" else f"{metric}\n({unit})"
 
 
 def _has_interval(found: Capacity) -> bool:

@@ -45,7 +45,7 @@ def print_schema() -> int:
 
 def _listing() -> dict[str, list[dict[str, Any]]]:
     from servesim.errors import PluginError
-    from servesim.scenario.plugins import length_distributions, plugin_info
+    from servesim.scenario.plugins import distributions, plugin_info
     from servesim.scenario.slots import REGISTRIES
 
     listing: dict[str, list[dict[str, Any]]] = {}
@@ -56,7 +56,7 @@ def _listing() -> dict[str, list[dict[str, Any]]]:
                 entries.append(_entry(plugin_info(registry, name), registry.provider(name).origin))
             except PluginError as error:
                 entries.append({"name": name, "error": str(error)})
-    for info in length_distributions():
+    for info in distributions():
         listing.setdefault(info.kind, []).append(_entry(info, BUILT_IN))
     return listing
 

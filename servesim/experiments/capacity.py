@@ -21,6 +21,9 @@ from servesim.experiments.points import seeds_from
 from servesim.experiments.search import Boundary, Scale, boundary
 from servesim.scenario import Scenario, load_scenario
 
+EASED_BY_LOAD = ("_per_s", "usd_per_million_output_tokens", "cost_usd", "gpu_hours", "duration_s")
+"""Ends of the names of metrics that are the worst in an unloaded cluster."""
+
 OnDone = Callable[[int, int | None], None]
 
 
@@ -161,8 +164,8 @@ def _infeasible(measured: Measured, question: Question, what: str) -> ScenarioEr
     slo = missed[0]
     values = measured.values(slo.metric)
     hint = None
-    if slo.metric.endswith("_per_s"):
-        hint = "it grows with the load; objectives are what the load makes worse, such as latencies"
+    if slo.metric.endswith(EASED_BY_LOAD):
+        hint = "the load makes it better; objectives are for what the load makes worse, such as latencies"
     unit = unit_of(slo.metric).replace("0-1", "-")
     got = f"{sum(values) / len(values):.4g}{'' if unit == '-' else f' {unit}'}"
     return ScenarioError(

@@ -79,6 +79,11 @@ class Capacity:
     warnings: list[str]
     methods: list[str]
 
+    @property
+    def level(self) -> str:
+        """Name of the curve's column in which `value` is."""
+        return "rate_per_s" if self.find == "max-rate" else "replicas"
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}

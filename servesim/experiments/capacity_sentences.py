@@ -10,6 +10,7 @@ from servesim.experiments.ladders import KNEE_TOLERANCE, TOLERANCE, Ladder, Rate
 from servesim.experiments.load_points import UNSERVED_RATIO, Measured
 from servesim.experiments.replications import fixed_workload
 from servesim.experiments.slo import DEFAULT_RATIO
+from servesim.results.latencies import has_targets
 
 SHORT_SPANS = 20.0
 """A run whose requests arrive within fewer mean latencies than this says little of a load that lasts."""
@@ -18,7 +19,7 @@ SHORT_SPANS = 20.0
 def conclusions_of(result: Capacity, found: Findings) -> list[str]:
     """Return the answer, and where the backlog begins to grow."""
     answer = _tell_rate(result) if result.find == "max-rate" else _tell_replicas(result, found)
-    return [*answer, _tell_knee(result)]
+    return [*answer, *_tell_goodput(result), _tell_knee(result)]
 
 
 def _tell_rate(result: Capacity) -> list[str]:
@@ -35,25 +36,45 @@ def _tell_rate(result: Capacity) -> list[str]:
 
 def _tell_replicas(result: Capacity, found: Findings) -> list[str]:
     value = int(result.value)
+    answer = f"min replicas of pool {result.pool}: {value}{_interval_text(result)}"
     if not found.has_interval:
-        fewer = f"; {value - 1} {'miss' if value > 2 else 'misses'} the objectives" if value > 1 else ""
-        return [f"min replicas of pool {result.pool}: {value}{fewer}"]
+        fewer = f"; {value - 1} {_verb('miss', value - 1)} the objectives" if value > 1 else ""
+        return [answer + fewer]
     if result.high is None:
-        return [
-            f"min replicas of pool {result.pool}: {value} by the means, but no number tried meets the objectives "
-            "for certain; more seeds would tell more"
-        ]
+        return [answer, "no number tried surely meets the objectives: more seeds would tell more"]
     high = int(result.high)
-    lines = [f"min replicas of pool {result.pool}: {high} surely meet the objectives{_interval_text(result)}"]
-    if high > 1:
-        below = found.measured[high - 1]
-        if below.surely_missed:
-            lines.append(f"{high - 1}: surely missed")
-        else:
-            count = below.seeds_to_decide
-            more = f"; if its means hold, some {count} seeds would decide" if count else ""
-            lines.append(f"{high - 1}: undecided, by the means {'met' if below.met else 'missed'}{more}")
-    return lines
+    sure = f"{high:,} surely {_verb('meet', high)} the objectives"
+    return [answer, f"{sure}; {_tell_below(found.measured[high - 1])}" if high > 1 else sure]
+
+
+def _tell_below(measured: Measured) -> str:
+    """Return what is known about the largest number of replicas that does not surely meet the objectives."""
+    count = int(measured.level)
+    verb = _verb("meet" if measured.met else "miss", count)
+    if measured.surely_missed:
+        return f"{count:,} surely {verb} them"
+    seeds = measured.seeds_to_decide
+    more = f", and some {seeds:,} seeds would decide if the means hold" if seeds else ""
+    return f"{count:,} {verb} them by the means only{more}"
+
+
+def _verb(verb: str, count: int) -> str:
+    """Return *verb* in the form that goes with *count*."""
+    return verb if count != 1 else f"{verb}es" if verb.endswith("ss") else f"{verb}s"
+
+
+def _tell_goodput(result: Capacity) -> list[str]:
+    """Return the goodput of every class at the answer; nothing where there are no classes."""
+    row = next(row for row in result.curve.iter_rows(named=True) if row[result.level] == result.value)
+    prefix, suffix = "slo_classes.", ".goodput_requests_per_s"
+    classes = [
+        f"{name.removeprefix(prefix).removesuffix(suffix)} {number(value)}"
+        for name, value in row.items()
+        if name.startswith(prefix) and name.endswith(suffix) and value is not None
+    ]
+    if not classes:
+        return []
+    return [f"goodput there: {number(row['goodput_requests_per_s'])} requests/s ({', '.join(classes)})"]
 
 
 def _interval_text(result: Capacity) -> str:
@@ -67,7 +88,8 @@ def _interval_text(result: Capacity) -> str:
 def _tell_knee(result: Capacity) -> str:
     if result.knee_high is None:
         return "knee: the backlog does not grow at any load tried"
-    at = f"{number(result.knee_high)} {result.unit}"
+    one = result.unit == "replicas" and result.knee_high == 1.0
+    at = f"{number(result.knee_high)} {'replica' if one else result.unit}"
     if result.knee_low is None:
         return f"knee: the backlog grows at {at} already"
     if result.knee_low == result.value:
@@ -75,7 +97,8 @@ def _tell_knee(result: Capacity) -> str:
     below = f"knee: the backlog grows at {at}, and not yet at {number(result.knee_low)}"
     if result.find != "max-rate":
         return below
-    return f"{below}: {result.knee_low / result.value - 1.0:.0%} above the max rate"
+    room = (result.knee_low / result.value - 1.0, result.knee_high / result.value - 1.0)
+    return f"{below}: {100 * room[0]:.0f} to {room[1]:.0%} above the max rate"
 
 
 def warnings_of(
@@ -151,6 +174,8 @@ def methods_of(question: Question, found: Findings, *, rates: bool) -> list[str]
         "runs go on until every request is finished, which lowers throughput and goodput of short ones; where the "
         f"backlog grows in most runs, or more than {UNSERVED_RATIO:.0%} of the requests are not served, nothing is met"
     )
+    if has_targets(question.scenario.slo):
+        lines.append("goodput: requests per s that meet all targets of the scenario's slo")
     if any(measured.stopped for measured in found.measured.values()):
         lines.append(
             "stopped early: so many requests had waited so long that an objective was missed by far, whatever came "

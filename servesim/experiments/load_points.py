@@ -30,12 +30,9 @@ class Stopped:
     ----------
     rule
         Position of the rule that ended it, among those of the run.
-    arrived
-        Requests that had arrived by then.
     """
 
     rule: int
-    arrived: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +47,6 @@ class Measured:
         One per seed: of those that went on to their end.
     stopped
         Runs that were ended early.
-    arrived
-        Requests that had arrived when the longest of them was ended; None without any.
     slos, judgements
         The objectives, and what the runs say about each.
     """
@@ -59,17 +54,16 @@ class Measured:
     level: float
     runs: tuple[Replication, ...]
     stopped: int
-    arrived: int | None
     slos: tuple[Slo, ...]
     judgements: tuple[Judgement, ...]
 
     def values(self, metric: str) -> list[float]:
         """Return a metric of the runs that went on to their end."""
-        return [value_of(run.summary, metric, where="--slo") for run in self.runs]
+        return [value_of(run.summary, metric) for run in self.runs]
 
     @property
     def growing(self) -> int:
-        """Runs whose backlog grew until the end."""
+        """Runs whose backlog grew with the arrivals."""
         return sum(run.summary["backlog_growing"] for run in self.runs)
 
     @property
@@ -225,7 +219,7 @@ class LoadPoints:
         owners = [index for index, stop in enumerate(self._stops) if stop]
         judgements = []
         for index, (slo, stop) in enumerate(zip(self.slos, self._stops, strict=True)):
-            values = [value_of(run.summary, slo.metric, where="--slo") for run in runs]
+            values = [value_of(run.summary, slo.metric, where=f"--slo {str(slo)!r}") for run in runs]
             mine = sum(owners[run.rule] == index for run in stopped)
             judgement = (
                 judge(
@@ -239,7 +233,6 @@ class LoadPoints:
             level=level,
             runs=tuple(runs),
             stopped=len(stopped),
-            arrived=max((run.arrived for run in stopped), default=None),
             slos=self.slos,
             judgements=tuple(judgements),
         )
@@ -255,7 +248,7 @@ def outcome_of(point: Point) -> Replication | Stopped:
     try:
         return replication_of(point)
     except StoppedEarly as stop:
-        return Stopped(stop.rule, stop.arrived)
+        return Stopped(stop.rule)
 
 
 def _measured_at_most(run: Replication) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servesim.results.saving import check_destination, replacing, write_json
+from servesim.results.saving import check_destination, replacing, write_json, write_parquet
 
 if TYPE_CHECKING:
     from servesim.experiments.capacity_result import Capacity
@@ -23,7 +23,7 @@ def save_capacity(found: Capacity, directory: Path) -> None:
     """
     with replacing(directory, is_older=is_capacity, what="capacity") as new:
         write_json(new / CAPACITY_FILE, found.to_dict())
-        found.curve.write_parquet(new / CURVE_FILE)
+        write_parquet(new / CURVE_FILE, found.curve)
 
 
 def is_capacity(directory: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from servesim.results.saving import check_destination, replacing, write_json
+from servesim.results.saving import check_destination, replacing, write_json, write_parquet
 
 if TYPE_CHECKING:
     from servesim.experiments.compare import Comparison
@@ -23,7 +23,7 @@ def save_comparison(comparison: Comparison, directory: Path) -> None:
     """
     with replacing(directory, is_older=is_comparison, what="comparison") as new:
         write_json(new / COMPARISON_FILE, comparison.to_dict())
-        comparison.values.write_parquet(new / VALUES_FILE)
+        write_parquet(new / VALUES_FILE, comparison.values)
 
 
 def is_comparison(directory: Path) -> bool:

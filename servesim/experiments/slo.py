@@ -136,6 +136,7 @@ def parse_slo(text: str, *, option: str = "--slo") -> Slo:
             f"{label}: no number (got {match['limit']!r}). expected one{'' if unit == '-' else f' in {unit}'}, "
             "without its unit"
         )
+    _check_range(label, metric, limit)
     known = [key.name for key in SUMMARY]
     if "." not in metric and metric not in known:
         raise ScenarioError(
@@ -147,6 +148,15 @@ def parse_slo(text: str, *, option: str = "--slo") -> Slo:
             f"{label}: bounds {metric} on its good side. expected {metric}{'>=' if at_most else '<='}{limit:g}"
         )
     return Slo(metric, at_most, limit)
+
+
+def _check_range(label: str, metric: str, limit: float) -> None:
+    """Refuse a limit that no value of *metric* is on the other side of."""
+    if unit_of(metric) == "0-1" and not 0.0 <= limit <= 1.0:
+        percent = f"divide percent by 100: {limit / 100.0:g}" if 1.0 < limit <= 100.0 else None
+        raise ScenarioError(f"{label}: no ratio (got {limit:g}). expected a number from 0 to 1", hint=percent)
+    if limit < 0.0:
+        raise ScenarioError(f"{label}: negative (got {limit:g}). expected 0 or more")
 
 
 def slos_of(scenario: Scenario, texts: Sequence[str], *, option: str = "--slo") -> list[Slo]:

@@ -20,7 +20,7 @@ from servesim.experiments.journal import Journal
 from servesim.experiments.points import Failure, Point, seeds_from, summary_of, with_seed
 from servesim.experiments.replications import OnDone
 from servesim.results.provenance import scenario_facts
-from servesim.results.saving import replacing_file
+from servesim.results.saving import replacing_file, write_parquet
 from servesim.results.schema import SUMMARY
 from servesim.scenario import Scenario, load_scenario, scenario_hash
 
@@ -154,7 +154,7 @@ def sweep(
                 on_done(reused + done, runnable)
         frame = _frame(rows, [journal.found.get(key) for key in keys], errors)
     with replacing_file(out) as partial:
-        frame.write_parquet(partial)
+        write_parquet(partial, frame)
     return SweepResult(rows=frame, reused=reused)
 
 

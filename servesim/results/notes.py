@@ -30,7 +30,7 @@ def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list
         notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
     if summary.get("backlog_growing"):
         notes.append(
-            "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend "
+            "warning: the backlog grew with the arrivals: the cluster is likely saturated, and latencies depend "
             "on the length of the run"
         )
     if summary.get("interrupted"):

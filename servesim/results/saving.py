@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -133,6 +134,13 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(
         json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write *frame*, a small one: its bytes are made first, because polars hides that a disk is full."""
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    path.write_bytes(content.getvalue())
 
 
 def read_json(path: Path) -> dict[str, Any]:

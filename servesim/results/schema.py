@@ -301,9 +301,9 @@ SUMMARY = (
     SummaryKey(
         "backlog_growing",
         "-",
-        "Whether the number of requests waiting to be scheduled grew, beyond the noise of arrivals, over the "
-        "last half of the arrivals: then latencies depend on the length of the run, and the cluster is "
-        "likely saturated",
+        "Whether the number of requests waiting to be scheduled grew, beyond the noise of arrivals, until three "
+        "quarters of the arrivals' span and until its end: then latencies depend on the length of the run, and "
+        "the cluster is likely saturated",
     ),
     SummaryKey("interrupted", "-", "Whether the user stopped the run before its end"),
     SummaryKey("models", "-", "Per model: requests and latencies; null unless the workload names several"),

@@ -15,13 +15,19 @@ from pydantic.fields import FieldInfo
 
 from servesim.errors import PluginError
 from servesim.generators.lengths import LengthDistribution
+from servesim.generators.times import TimeDistribution
 from servesim.registry import Registry
 from servesim.scenario.components import plain
 from servesim.scenario.problems import models_in
 from servesim.scenario.slots import REGISTRIES, nested_registry
 
 _WORDS = {int: "int", float: "float", str: "str", bool: "bool", NoneType: "null", Any: "any", Path: "path"}
-_LENGTHS = models_in(LengthDistribution)
+DISTRIBUTIONS = {
+    "length distribution": models_in(LengthDistribution),
+    "time distribution": models_in(TimeDistribution),
+}
+"""Models of distributions by their kind."""
+
 _SECTION = re.compile(
     r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL
 )
@@ -108,17 +114,18 @@ def usable_plugins() -> tuple[dict[tuple[str, str], PluginInfo], list[PluginErro
     return infos, errors
 
 
-def length_distributions() -> list[PluginInfo]:
-    """Return the length distributions: no plugins, but named with parameters in the same way."""
+def distributions() -> list[PluginInfo]:
+    """Return the distributions: no plugins, but named with parameters in the same way."""
     return [
         PluginInfo(
-            kind="length distribution",
+            kind=kind,
             name=model.model_fields["distribution"].default,
             summary=_summary(model),
             parameters=_required_first(model),
             model=model,
         )
-        for model in _LENGTHS
+        for kind, models in DISTRIBUTIONS.items()
+        for model in models
     ]
 
 
@@ -162,8 +169,8 @@ def type_text(annotation: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(map(str, arguments))
     if origin in (typing.Union, UnionType):
-        lengths = list(arguments) == _LENGTHS
-        return "length distribution" if lengths else " or ".join(dict.fromkeys(map(type_text, arguments)))
+        kinds = [kind for kind, models in DISTRIBUTIONS.items() if list(arguments) == models]
+        return kinds[0] if kinds else " or ".join(dict.fromkeys(map(type_text, arguments)))
     if origin in (list, tuple):
         return f"list of {type_text(arguments[0])}"
     if origin is dict:

@@ -9,10 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from servesim.generators.lengths import LengthDistribution
 from servesim.registry import Registry
 from servesim.scenario.components import plain
-from servesim.scenario.plugins import ParameterInfo, plugin_info, type_text
+from servesim.scenario.plugins import DISTRIBUTIONS, ParameterInfo, plugin_info, type_text
 from servesim.scenario.problems import NOT_YET, models_in
 from servesim.scenario.schema import Scenario
 from servesim.scenario.slots import REGISTRIES, slot_of
@@ -42,7 +41,8 @@ def scenario_page() -> str:
     parts.append(f"### Not yet\n\nThese keys are planned, and refused until they work: {planned}.\n")
     parts.append("## Components\n")
     parts += [_kind(registry) for registry in REGISTRIES]
-    parts += ["## Length distributions\n", *_distributions()]
+    for kind, models in DISTRIBUTIONS.items():
+        parts += [f"## {kind.capitalize()}s\n", *_distributions(models)]
     return "\n".join(parts)
 
 
@@ -107,9 +107,9 @@ def _parameter_row(parameter: ParameterInfo) -> tuple[str, ...]:
     return f"`{parameter.name}`", parameter.type, default, parameter.description.replace("``", "`")
 
 
-def _distributions() -> Iterator[str]:
-    """Yield a paragraph for each distribution of prompt and output lengths."""
-    for model in models_in(LengthDistribution):
+def _distributions(models: Sequence[type[BaseModel]]) -> Iterator[str]:
+    """Yield a paragraph for each distribution of *models*."""
+    for model in models:
         name = model.model_fields["distribution"].default
         fields = {key: field for key, field in model.model_fields.items() if key != "distribution"}
         rows = [_field_row(model, key, field) for key, field in fields.items()]

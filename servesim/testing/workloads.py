@@ -31,9 +31,8 @@ def check_generator(copies: tuple[Any, Any], where: str) -> None:
     if "requests" in values:
         short, longer = (type(first)(**{**values, "requests": count}) for count in (10, 25))
         begin, end = _frames(short, where), _frames(longer, where)
-        rows = begin.height
         message = f"{where}: a longer run does not begin with the requests of a shorter one"
-        _check_same(begin, end.head(rows), message)
+        _check_same(begin, _beginning(end, begin), message)
 
 
 def check_reader(copies: tuple[Any, Any], where: str) -> None:
@@ -71,6 +70,15 @@ def _frames(generator: Any, where: str) -> pl.DataFrame:
     if not made:
         raise PluginError(f"{where}: yields no frame. expected at least one, which may be empty")
     return pl.concat(made)
+
+
+def _beginning(longer: pl.DataFrame, shorter: pl.DataFrame) -> pl.DataFrame:
+    """Return of *longer* as many requests as *shorter* has: of each session, where there are follow-ups."""
+    if not shorter["think_s"].count():
+        return longer.head(shorter.height)
+    turn = {"name": pl.col("session").fill_null(""), "turn": pl.int_range(pl.len()).over("session")}
+    numbered = longer.with_columns(**turn)
+    return numbered.join(shorter.select(**turn), on=["name", "turn"], how="semi").drop("name", "turn")
 
 
 def _check_end(frame: pl.DataFrame, generator: Any, where: str) -> None:

@@ -93,5 +93,6 @@ class Generator(Protocol):
         """Yield frames in order of arrival, with the columns of `SCHEMA` or some of them.
 
         The requests depend on *seed* only: not on how many frames are taken, nor on how many requests were
-        asked for (a longer run begins with the shorter one's requests).
+        asked for: a longer run begins with the shorter one's requests, or where there are follow-ups each
+        session does.
         """

@@ -42,12 +42,35 @@ PARAMETERS = {
         "gamma": [{**BOUNDED, "cv": 3.0}],
         "weibull": [{**BOUNDED, "cv": 3.0}, {**BOUNDED, "shape": 0.6}],
         "constant": [BOUNDED],
+        "closed_loop": [
+            {
+                **LENGTHS,
+                "clients": 7,
+                "requests": 500,
+                "think_s": {"distribution": "exponential", "mean_s": 3.0},
+            }
+        ],
+        "sessions": [
+            {
+                **BOUNDED,
+                "turns": {"distribution": "exponential", "mean": 4.0},
+                "think_s": {"distribution": "lognormal", "mean_s": 3.0, "sigma": 1.0},
+                "system_prompt_tokens": 100,
+                "max_prompt_tokens": 2000,
+                "block_tokens": 16,
+            }
+        ],
         "mmpp": [
             {
                 **LENGTHS,
                 "requests": 500,
                 "states": [{"rate_per_s": 20.0, "mean_s": 2.0}, {"rate_per_s": 0.0, "mean_s": 3.0}],
             }
+        ],
+        "servegen": [
+            {"pool": "language", "rate_per_s": 5.0, "requests": 500, "duration_s": 60.0},
+            {"pool": "reason", "clients": {"sample": 20}, "scale": 0.5, "copula": 0.3, "duration_s": 700.0},
+            {"pool": "multimodal", "mode": "naive", "rate_per_s": [1.0, 3.0], "requests": 500},
         ],
     },
 }

@@ -28,9 +28,12 @@ def test_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == "max-rate for ttft_s_p99<=0.3, 4 seeds\n"
     lines = out.splitlines()
-    assert lines[0].split()[:2] == ["requests/s", "ttft_s_p99"] and "95% interval" in lines[0]
-    assert lines[1].split()[0] == "unloaded"
+    assert lines[0].split() == ["ttft_s_p99", "output", "goodput"]
+    assert lines[1].split()[:4] == ["requests/s", "(ms)", "95%", "interval"]
+    assert lines[2].split()[0] == "unloaded"
     assert any(line.endswith("met *") for line in lines)
+    (answer,) = [line for line in lines if line.endswith("<- answer")]
+    assert f"max rate: {answer.split()[0]} requests/s" in out
     assert any(line.startswith("max rate: ") and "workload.rate_scale=" in line for line in lines)
     assert any(line.startswith("knee: ") for line in lines)
     assert any(line.startswith("objectives: ttft_s_p99<=0.3") for line in lines)
@@ -53,7 +56,13 @@ def test_json_and_quiet(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     [
         (("--slo", "ttft_s_p99<=0.001"), "an unloaded cluster misses it already (got "),
         (("--slo", "ttft_p99<=1"), "did you mean 'ttft_s_p99'?"),
-        (("--slo", "slo_classes.chat.slo_met_ratio>=0.9"), "unknown metric"),
+        (
+            ("--slo", "slo_classes.chat.slo_met_ratio>=0.9"),
+            "--slo 'slo_classes.chat.slo_met_ratio>=0.9': unknown",
+        ),
+        (("--slo", "slo_met_ratio>=99"), "divide percent by 100: 0.99"),
+        (("--slo", "slo_met_ratio>=-0.5"), "expected a number from 0 to 1"),
+        (("--slo", "ttft_s_p99<=-1"), "expected 0 or more"),
         (("--slo", "ttft_s_p99"), "expected METRIC<=NUMBER"),
         ((*SLO, "--find", "maxrate"), "did you mean 'max-rate'?"),
         ((*SLO, "--pool", "main"), "only for min-replicas"),
@@ -69,6 +78,25 @@ def test_bad_input(arguments: tuple[str, ...], message: str, capsys: pytest.Capt
     assert main(["capacity", QUICKSTART, "--set", "workload.max_requests=100", *arguments]) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
+
+
+def test_a_full_disk_does_not_cost_the_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is printed before it is saved; nothing is left behind."""
+
+    def full(path: Path, frame: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("servesim.experiments.saved_capacity.write_parquet", full)
+    out = tmp_path / "found"
+    assert main(["capacity", QUICKSTART, *SLO, *FEW, "--quiet", "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert "max rate: " in printed.out
+    assert printed.err.startswith(
+        f"error: {out}: the result cannot be written (got 'No space left on device')"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

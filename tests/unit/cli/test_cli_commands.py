@@ -96,7 +96,11 @@ def test_plugins_lists_every_kind(servesim_main):
     code, out, _ = servesim_main("plugins", "--json")
     listing = json.loads(out)
     assert code == 0
-    assert list(listing) == [*(registry.kind for registry in REGISTRIES), "length distribution"]
+    assert list(listing) == [
+        *(registry.kind for registry in REGISTRIES),
+        "length distribution",
+        "time distribution",
+    ]
     assert "length distributions\n  constant " in text and "  low: int, required\n" in text
     for registry in REGISTRIES:
         assert [entry["name"] for entry in listing[registry.kind]] == registry.names()

@@ -65,7 +65,7 @@ def test_the_page_ends_with_what_to_know():
         "note: workload: rows_read 12,000",
         "warning: 7 requests rejected: prompt_too_long",
         "note: 4 outputs were cut at the context limit",
-        "warning: the backlog grew until the end: the cluster is likely saturated, and latencies depend on "
+        "warning: the backlog grew with the arrivals: the cluster is likely saturated, and latencies depend on "
         "the length of the run",
     ]
 

@@ -151,7 +151,11 @@ def test_an_overloaded_run_ends_early() -> None:
     points.start(1e-3, [0])
     found = points(5.0)
     assert found.stopped == 1 and found.verdict == "stopped early" and not found.runs
-    assert found.arrived is not None and found.arrived < 600
+    (stop,) = stops_for(slos, base.slo, seeds=1, confidence=0.95)
+    assert stop is not None
+    with pytest.raises(StoppedEarly) as ended:
+        run_point(Point(name="50", scenario=at_rate(base, 5.0), stop_when=[stop.rule(3000, from_s=0.0)]))
+    assert ended.value.arrived < 600
 
 
 def found(base: Scenario | Path, *slo: str, **options: Any) -> Capacity:
@@ -222,8 +226,10 @@ def test_replicas_are_found_and_their_neighbour_is_told() -> None:
     assert result.low <= result.value <= result.high
     sure = result.curve.filter((pl.col("verdict") == "met") & pl.col("certain"))
     assert sure["replicas"].min() == result.high
-    assert result.conclusions[0].startswith(f"min replicas of pool main: {result.high} surely meet")
-    assert result.conclusions[1].startswith(f"{int(result.high) - 1}: ")
+    assert result.conclusions[0] == (
+        f"min replicas of pool main: {result.value:g}; 95% interval [{result.low:g}, {result.high:g}]"
+    )
+    assert result.conclusions[1].startswith(f"{result.high:g} surely meet the objectives; ")
     one = run_point(Point(name="x", scenario=with_replicas(base, "main", int(result.high)))).summary
     assert len(one["replicas"]) == result.high
 
@@ -267,8 +273,10 @@ def test_infeasible_objectives_are_told_with_the_unloaded_value() -> None:
     """The first token takes a step of 10 ms at least."""
     with pytest.raises(ScenarioError, match=r"an unloaded cluster misses it already \(got 0.01 s\)"):
         found(scenario(), "ttft_s_p50<=0.009", seeds=2)
-    with pytest.raises(ScenarioError, match="grows with the load"):
+    with pytest.raises(ScenarioError, match="the load makes it better"):
         found(scenario(), "output_tokens_per_s>=1e6", seeds=2)
+    with pytest.raises(ScenarioError, match="the load makes it better"):
+        found(scenario(), "duration_s<=10", seeds=2)
 
 
 def test_a_replica_count_that_does_not_help_is_infeasible() -> None:
@@ -336,6 +344,28 @@ def test_no_objective_at_all() -> None:
         found(scenario())
     with pytest.raises(ScenarioError, match="slo_met_ratio has no value in this run"):
         found(scenario(), "slo_met_ratio>=0.9")
+
+
+def test_the_goodput_of_every_class_is_told_and_counted_by_hand() -> None:
+    """Requests of a class that meet its targets, over the time of the run; the classes add up to the total."""
+    part = {"name": "poisson", "rate_per_s": 2.0, "requests": 100, **LENGTHS}
+    sources = [{"generator": part, "slo_class": "chat"}, {"generator": part, "slo_class": "batch"}]
+    slo = {"classes": {"chat": {"ttft_s": 0.3}, "batch": {"e2e_s": 0.5}}}
+    base = scenario(workload={"sources": sources}, slo=slo)
+    result = found(base, "slo_classes.chat.slo_met_ratio>=0.9", seeds=1)
+    row = result.curve.filter(pl.col("rate_per_s") == result.value).row(0, named=True)
+    assert result.rate_scale is not None
+    run = run_point(Point(name="again", scenario=at_rate(base, result.rate_scale)))
+    chat = run.requests.filter(pl.col("slo_class") == "chat")["ttft_s"] <= 0.3
+    batch = run.requests.filter(pl.col("slo_class") == "batch")["e2e_s"] <= 0.5
+    assert 90 <= chat.sum() <= 100 and 0 < batch.sum() < 80
+    end_s = run.summary["duration_s"]
+    assert row["slo_classes.chat.goodput_requests_per_s"] == pytest.approx(chat.sum() / end_s)
+    assert row["slo_classes.batch.goodput_requests_per_s"] == pytest.approx(batch.sum() / end_s)
+    assert row["goodput_requests_per_s"] == pytest.approx((chat.sum() + batch.sum()) / end_s)
+    (line,) = [line for line in result.conclusions if line.startswith("goodput there: ")]
+    assert line.startswith(f"goodput there: {(chat.sum() + batch.sum()) / end_s:.3g} requests/s (")
+    assert f"chat {chat.sum() / end_s:.3g}" in line and f"batch {batch.sum() / end_s:.3g}" in line
 
 
 def test_saved_and_shown(answer: Capacity, tmp_path: Path) -> None:

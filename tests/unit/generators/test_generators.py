@@ -52,11 +52,11 @@ def gaps(name: str, **parameters: Any) -> np.ndarray:
     return np.diff(np.array([0.0, *arrivals(generator(name, **parameters))]))
 
 
-TESTED_ELSEWHERE = {"burstgpt", "servegen"}
+TESTED_ELSEWHERE = {"burstgpt", "servegen", "closed_loop", "sessions"}
 
 
 def test_every_built_in_generator_is_tested_here() -> None:
-    """A new one has to join the tests below, or have a folder of its own."""
+    """A new one has to join the tests below, or have tests of its own."""
     assert set(GAPS) | TESTED_ELSEWHERE == set(GENERATORS.builtin)
 
 

@@ -297,6 +297,30 @@ def test_backlog_never_scheduled():
     assert not backlog_growing(requests_frame(arrival_s=[], state=[]))
 
 
+def test_backlog_of_a_slow_evening():
+    """At 2/s for 600 s and then at 0.5/s for 200 s, served at 1/s: 600 wait after 600 s, which is three quarters
+    of the span, and 500 of 1300 at its end: overloaded, though fewer arrive than are served in the last quarter.
+    """
+    arrival_s = [0.5 * i for i in range(1200)] + [600.0 + 2.0 * i for i in range(101)]
+    scheduled_s = [float(i) for i in range(1301)]
+    frame = requests_frame(arrival_s=arrival_s, scheduled_s=scheduled_s)
+    assert backlog_growing(frame)
+
+
+def test_backlog_of_a_burst_that_is_over():
+    """300 requests at once in the middle of 400, gone after 75 s: the queue keeps up."""
+    arrival_s = [float(i) for i in range(200)] + [200.0] * 300 + [200.0 + i for i in range(200)]
+    scheduled_s = [*arrival_s[:200], *(200.0 + 0.25 * i for i in range(300))]
+    scheduled_s += [max(275.0, time_s) for time_s in arrival_s[500:]]
+    assert not backlog_growing(requests_frame(arrival_s=arrival_s, scheduled_s=scheduled_s))
+
+
+def test_backlog_of_a_batch():
+    """What arrives all at once has no load that lasts."""
+    scheduled_s = [float(i) for i in range(400)]
+    assert not backlog_growing(requests_frame(arrival_s=[0.0] * 400, scheduled_s=scheduled_s))
+
+
 def test_backlog_of_a_last_burst():
     """A burst at the end of the arrivals is no steady growth."""
     times = [float(i) for i in range(400)] + [399.0] * 300

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from servesim.registry import Registry
-from servesim.scenario.plugins import length_distributions, plugin_info, type_text
+from servesim.scenario.plugins import distributions, plugin_info, type_text
 from servesim.scenario.slots import REGISTRIES
 from servesim.workload.registries import GENERATORS
 
@@ -77,9 +77,12 @@ def test_types_are_told_in_words(annotation, text):
     assert type_text(annotation) == text
 
 
-def test_length_distributions_are_told_like_plugins():
+def test_distributions_are_told_like_plugins():
     """Each with its keys, the required ones first; a key that holds another distribution says so."""
-    told = {info.name: info for info in length_distributions()}
+    infos = distributions()
+    told = {info.name: info for info in infos if info.kind == "length distribution"}
+    times = [info.name for info in infos if info.kind == "time distribution"]
+    assert times == ["constant", "exponential", "lognormal"]
     assert list(told) == [
         "constant", "lognormal", "exponential", "zipf", "uniform", "empirical", "mixture",
     ]  # fmt: skip
