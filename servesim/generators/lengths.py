@@ -131,7 +131,8 @@ class EmpiricalLength(_Clipped):
         description="CSV or Parquet file; counts may be probabilities."
     )
     column: str | None = Field(
-        default=None, description="Column of observed lengths; null: the file has value and count, or one column."
+        default=None,
+        description="Column of observed lengths; null: the file has value and count, or one column.",
     )
 
     @cached_property

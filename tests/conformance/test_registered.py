@@ -67,6 +67,11 @@ PARAMETERS = {
                 "states": [{"rate_per_s": 20.0, "mean_s": 2.0}, {"rate_per_s": 0.0, "mean_s": 3.0}],
             }
         ],
+        "burstgpt": [
+            {"requests": 500, "duration_s": 3600.0},
+            {"profile": "flat", "rate_per_s": 5.0, "cv": 4.0, "failures": "keep", "requests": 500},
+            {"closed_loop": True, "start_day": 9, "start_hour": 14, "requests": 500},
+        ],
         "servegen": [
             {"pool": "language", "rate_per_s": 5.0, "requests": 500, "duration_s": 60.0},
             {"pool": "reason", "clients": {"sample": 20}, "scale": 0.5, "copula": 0.3, "duration_s": 700.0},

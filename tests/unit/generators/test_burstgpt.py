@@ -88,6 +88,19 @@ def test_the_hour_of_day_has_its_shape(shared: Callable[[str], Path]) -> None:
     assert day(0, "typical", None).requests.sum(axis=1) == pytest.approx(published, rel=1e-3)
 
 
+def test_minutes_are_as_empty_as_in_the_first_week(shared: Callable[[str], Path]) -> None:
+    """Nothing was fitted to them: the share of minutes without a request by hour, when there were conversations only."""
+    minutes = pl.read_parquet(shared("traces/burstgpt/burstgpt_1_week1_minutes_tps.parquet"))["t"].to_numpy()
+    theirs = 1 - np.bincount(minutes, minlength=7 * 1440).reshape(7, 24, 60).mean(axis=(0, 2))
+    services = ["chatgpt_conversation", "gpt4_conversation"]
+    requests = generate(services=services, failure_ratio=0, duration_s=7 * DAY_S)
+    ours = (np.append(counted(requests, 60.0), [0] * 60)[: 7 * 1440].reshape(7, 24, 60) == 0).mean(
+        axis=(0, 2)
+    )
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.97
+    assert np.abs(ours - theirs).mean() < 0.06
+
+
 def test_responses_given_requests_lie_in_the_digitised_bands(shared: Callable[[str], Path]) -> None:
     """By length of the request: 5, 50 and 95 % quantiles and the mean of 20,000 responses, with the lines' errors."""
     given = pl.read_csv(shared("traces/burstgpt/burstgpt_1_response_given_request_digitised.csv"))

@@ -118,6 +118,15 @@ def test_a_single_column_is_a_sample(tmp_path: Path) -> None:
     assert set(lengths) == {3, 9}
 
 
+def test_a_column_of_a_trace_is_a_sample(tmp_path: Path) -> None:
+    """Named, it may stand among others, CRLF or not; a wrong name is told with the near one."""
+    path = rows(tmp_path / "trace.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\r\nx,3,1\r\ny,9,2\r\n")
+    given = {"distribution": "empirical", "file": str(path), "column": "ContextTokens"}
+    assert set(sample(given)) == {3, 9}
+    with pytest.raises(TraceError, match=r"missing column 'ContextToken' .*\n.*ContextTokens"):
+        sample({**given, "column": "ContextToken"})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
