@@ -56,8 +56,8 @@ def main() -> None:
         f"{memory_mib:.0f} MiB, {REQUESTS / wall_s:,.0f} requests/s |"
     )
     print(
-        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; an empty function call took "
-        f"{before_ns:.0f} ns before and {reference_ns():.0f} ns after the runs."
+        f"\nPython {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; "
+        f"an empty function call took {before_ns:.0f} ns before and {reference_ns():.0f} ns after the runs."
     )
 
 

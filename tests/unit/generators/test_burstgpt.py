@@ -89,7 +89,7 @@ def test_the_hour_of_day_has_its_shape(shared: Callable[[str], Path]) -> None:
 
 
 def test_minutes_are_as_empty_as_in_the_first_week(shared: Callable[[str], Path]) -> None:
-    """Nothing was fitted to them: the share of minutes without a request by hour, when there were conversations only."""
+    """Nothing was fitted to them: minutes without a request by hour, when there were conversations only."""
     minutes = pl.read_parquet(shared("traces/burstgpt/burstgpt_1_week1_minutes_tps.parquet"))["t"].to_numpy()
     theirs = 1 - np.bincount(minutes, minlength=7 * 1440).reshape(7, 24, 60).mean(axis=(0, 2))
     services = ["chatgpt_conversation", "gpt4_conversation"]
