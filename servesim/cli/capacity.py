@@ -46,10 +46,10 @@ def search_capacity(
     from servesim.cli.progress import PointsProgress
     from servesim.experiments.backends import local_backend
     from servesim.experiments.capacity import find_capacity
-    from servesim.experiments.saved_capacity import check_capacity_destination, save_capacity
+    from servesim.experiments.saved import CAPACITY
 
     if out is not None:
-        check_capacity_destination(out)
+        CAPACITY.check_destination(out)
     if not quiet:
         count, objectives = len(question.seeds), ", ".join(map(str, question.slos))
         print(
@@ -75,7 +75,7 @@ def search_capacity(
     else:
         write(capacity_text(found))
     if out is not None:  # last: a disk that is full does not cost the answer
-        save_capacity(found, out)
+        CAPACITY.save(found.to_dict(), found.curve, out)
     return OK
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def compare_scenarios(
     from servesim.experiments.backends import local_backend
     from servesim.experiments.compare import cases_of, compare_cases
     from servesim.experiments.points import seeds_from
+    from servesim.experiments.saved import COMPARISON
 
     cases = cases_of(list(files), [parse_axis(text) for text in vary], overrides=overrides)
     if len(cases) < 2:
@@ -44,7 +46,7 @@ def compare_scenarios(
             hint="say --vary policies.router.name=round_robin,least_tokens, or give a second file",
         )
     if how.out is not None:
-        how.check()
+        COMPARISON.check_destination(how.out)
     numbers = seeds_from(cases[0].scenario, seeds)
     backend = local_backend(workers, len(cases) * len(numbers))
     if not how.quiet:
@@ -53,12 +55,12 @@ def compare_scenarios(
         comparison = compare_cases(
             cases, numbers, backend, baseline=baseline, options=options, on_done=progress
         )
-    if how.out is not None:
-        how.save(comparison)
     if how.as_json:
         write_json(comparison.to_dict())
     else:
         write(comparison_text(comparison))
+    if how.out is not None:  # after the answer, which a full disk must not cost
+        COMPARISON.save(comparison.to_dict(), comparison.values, how.out)
     return OK
 
 
@@ -90,10 +92,11 @@ def compare_options(
     return Options(metrics=metrics or None, interval=method, confidence=confidence, warm_up=rule)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """Where and how a comparison is shown.
 
-    Parameters
+    Attributes
     ----------
     as_json
         Print JSON instead of a table.
@@ -103,22 +106,9 @@ class Output:
         Directory for ``comparison.json`` and ``values.parquet``, or None.
     """
 
-    def __init__(self, *, as_json: bool, quiet: bool, out: Path | None) -> None:
-        self.as_json, self.quiet, self.out = as_json, quiet, out
-
-    def check(self) -> None:
-        """Refuse a place that holds something else than an older comparison, before anything is run."""
-        from servesim.experiments.saved_comparison import check_comparison_destination
-
-        assert self.out is not None, "called with a place only"
-        check_comparison_destination(self.out)
-
-    def save(self, comparison: Comparison) -> None:
-        """Save *comparison* there."""
-        from servesim.experiments.saved_comparison import save_comparison
-
-        assert self.out is not None, "called with a place only"
-        save_comparison(comparison, self.out)
+    as_json: bool
+    quiet: bool
+    out: Path | None
 
 
 def comparison_text(comparison: Comparison) -> str:

@@ -12,12 +12,12 @@ from servesim.errors import ServesimError
 
 def write_reports(directories: Sequence[Path], *, out: Path) -> int:
     """Write the report of the results, or of the one comparison, in *directories* to *out*; return the exit code."""
-    from servesim.experiments.saved_comparison import is_comparison
+    from servesim.experiments.saved import COMPARISON
     from servesim.report.comparison_report import comparison_report
     from servesim.report.files import check_place, load_runs, write_page, write_report
 
     check_place(out)
-    compared = [directory for directory in directories if is_comparison(directory)]
+    compared = [directory for directory in directories if COMPARISON.is_in(directory)]
     if compared and len(directories) > 1:
         raise ServesimError(
             f"{compared[0]}: a comparison goes into a report of its own (got {len(directories)} directories). expected "

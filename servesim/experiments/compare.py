@@ -108,7 +108,7 @@ class Comparison:
             kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
             lines += [
                 f"{self.confidence:.0%} intervals: {kind} on paired differences over {len(self.seeds)} seeds; "
-                "all variants of a seed see the same arrivals and lengths",
+                "all variants of a seed are given the same requests",
                 f"marked *: p < {1 - self.confidence:.2g}, paired t test, adjusted by Holm over the variants "
                 "of a metric",
             ]

@@ -20,6 +20,7 @@ from servesim.generators.arrivals import Count, Duration, Rate
 from servesim.generators.lengths import LengthDistribution
 from servesim.generators.times import TimeDistribution
 from servesim.rng import stream
+from servesim.workload.prefixes import lists
 from servesim.workload.schema import TOKENS_MAX
 from servesim.workload.spec import Tokens
 
@@ -152,7 +153,7 @@ class Sessions:
         ids = _ranges(begins - shared, own + shared)
         shared_ids = _ranges(np.full(len(own), first_id), own + shared)
         blocks = np.where(shared_ids < first_id + shared, shared_ids, ids)
-        column = _lists("prefix_blocks", blocks, own + shared)
+        column = lists("prefix_blocks", blocks, own + shared)
         return (
             turns.with_columns(column, prefix_block_tokens=pl.lit(self.block_tokens)),
             next_id + int(taken.sum()),
@@ -163,11 +164,3 @@ def _ranges(begins: Integers, counts: Integers) -> Integers:
     """Return the ranges of so many numbers from each begin on, one behind the other."""
     ends = np.cumsum(counts)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - ends + counts, counts)
-
-
-def _lists(name: str, values: Integers, counts: Integers) -> pl.Series:
-    """Return a column of lists, each of so many of the *values*."""
-    import pyarrow as pa
-
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    return pl.Series(name, pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))))

@@ -8,6 +8,7 @@ https://github.com/flashserve/RAGPulse.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.files import read_jsonl, read_parquet
 from servesim.workload.paths import TracePath
+from servesim.workload.prefixes import segment_blocks
 
 PARTS = ("sys_prompt", "passages_ids", "history", "web_search", "user_input")
 """Parts of a prompt, in their order in it."""
@@ -95,27 +97,26 @@ class RagPulseReader:
             self.notes["prefix_block_tokens"] = self.prefix_block_tokens
         return requests.lazy()
 
-    def _blocks(self, frame: pl.DataFrame, chunks: TracePath) -> pl.Series:
-        """Return the block ids of each prompt: a number per chain of chunks, and the block's place in the prompt."""
-        tokens = dict(read_parquet(chunks, ["id", "tokens"]).select("id", "tokens").iter_rows())
-        chains: dict[tuple[int, int], int] = {}
-        blocks = []
-        for row, most, parts in frame.select(ROW, "input_length", "hash_ids").iter_rows():
-            chain, ends, numbers = 0, [], []
-            end = 0
-            for part in PARTS:
-                for chunk in parts[part] or ():
-                    if chunk not in tokens:
-                        raise TraceError(
-                            f"{chunks}: no length of chunk {chunk} (row {row} of {self.path}: {part}). "
-                            "expected one for every chunk"
-                        )
-                    chain = chains.setdefault((chain, chunk), len(chains) + 1)
-                    end += tokens[chunk]
-                    ends.append(end)
-                    numbers.append(chain)
-            count = min(end, int(most)) // self.prefix_block_tokens
-            last = np.arange(1, count + 1) * self.prefix_block_tokens - 1  # each block's last token
-            chain_of = np.array(numbers, dtype=np.int64)[np.searchsorted(ends, last, side="right")]
-            blocks.append((chain_of << 20) | np.arange(count))
-        return pl.Series("prefix_blocks", blocks, dtype=pl.List(pl.Int64))
+    def _blocks(self, frame: pl.DataFrame, chunks: Path) -> pl.Series:
+        """Return the block ids of each prompt, put together from its chunks in their order."""
+        lengths = read_parquet(chunks, ["id", "tokens"]).select(
+            chunk="id", tokens=pl.col("tokens").cast(pl.Int64)
+        )
+        parts = [pl.col("hash_ids").struct.field(part).fill_null([]) for part in PARTS]
+        listed = frame.select(ROW, chunk=pl.concat_list(parts)).explode("chunk").drop_nulls("chunk")
+        listed = listed.join(lengths, on="chunk", how="left", maintain_order="left")
+        if (unknown := listed.filter(pl.col("tokens").is_null())).height:
+            row, chunk, _ = unknown.row(0)
+            raise TraceError(
+                f"{chunks}: no length of chunk {chunk} (row {row} of {self.path}). expected one for every chunk"
+            )
+        rows = frame[ROW].to_numpy()
+        row = np.searchsorted(rows, listed[ROW].to_numpy())
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        shape = (frame.height, int(place.max(initial=0)) + 1)
+        contents, tokens = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        contents[row, place], tokens[row, place] = listed["chunk"].to_numpy(), listed["tokens"].to_numpy()
+        room = frame["input_length"].to_numpy().astype(np.int64)[:, None] - (
+            np.cumsum(tokens, axis=1) - tokens
+        )
+        return segment_blocks(contents, np.minimum(tokens, np.maximum(room, 0)), self.prefix_block_tokens)

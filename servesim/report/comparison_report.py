@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from servesim.errors import ServesimError
-from servesim.experiments.saved_comparison import COMPARISON_FILE
+from servesim.experiments.saved import COMPARISON
 from servesim.report.charts import Chart
 from servesim.report.html import Content, table, tag, value_text
 from servesim.report.page import Section, page_html
@@ -25,11 +25,11 @@ def comparison_report(directory: Path) -> str:
     ServesimError
         If it cannot be read.
     """
-    found = read_json(directory / COMPARISON_FILE)
+    found = read_json(directory / COMPARISON.file)
     missing = [key for key in _KEYS if key not in found]
     if missing:
         raise ServesimError(
-            f"{directory / COMPARISON_FILE}: not a comparison (got none of {', '.join(missing)}). expected the file "
+            f"{directory / COMPARISON.file}: not a comparison (got none of {', '.join(missing)}). expected the file "
             "as it was saved"
         )
     title = f"{directory.resolve().name}: {len(found['variants'])} variants"

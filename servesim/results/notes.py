@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from servesim.results.units import count_text, seconds_text
+from servesim.results.units import count_text, number_text, seconds_text
 
 
 def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
@@ -78,6 +78,8 @@ def _context_limits(provenance: Mapping[str, Any]) -> str:
 
 
 def _counted(value: Any) -> str:
+    if isinstance(value, float):
+        return number_text(value)
     return count_text(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -14,7 +14,7 @@ import pytest
 from chromium import Browser, find_chromium
 
 import servesim
-from servesim.experiments.saved_comparison import save_comparison
+from servesim.experiments.saved import COMPARISON
 from servesim.report import write_report
 from servesim.report.comparison_report import comparison_report
 from servesim.report.files import write_page
@@ -138,7 +138,7 @@ def test_intervals_of_a_comparison_are_drawn(browser, tmp_path):
         seeds=3,
         workers=1,
     )
-    save_comparison(comparison, tmp_path / "c")
+    COMPARISON.save(comparison.to_dict(), comparison.values, tmp_path / "c")
     write_page(tmp_path / "c.html", comparison_report(tmp_path / "c"))
     opened(browser, tmp_path / "c.html", width=375)
     (chart,) = browser.run(MARKS)

@@ -88,7 +88,7 @@ def test_a_full_disk_does_not_cost_the_answer(
     def full(path: Path, frame: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("servesim.experiments.saved_capacity.write_parquet", full)
+    monkeypatch.setattr("servesim.experiments.saved.write_parquet", full)
     out = tmp_path / "found"
     assert main(["capacity", QUICKSTART, *SLO, *FEW, "--quiet", "--out", str(out)]) == 2
     printed = capsys.readouterr()

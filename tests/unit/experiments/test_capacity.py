@@ -19,7 +19,7 @@ from servesim.experiments.load_points import LoadPoints
 from servesim.experiments.loads import at_rate, load_of, with_replicas
 from servesim.experiments.metrics import value_of
 from servesim.experiments.points import Point, run_point, with_seed
-from servesim.experiments.saved_capacity import save_capacity
+from servesim.experiments.saved import CAPACITY
 from servesim.experiments.slo import parse_slo
 from servesim.experiments.stopping import stops_for
 from servesim.scenario import Scenario
@@ -370,12 +370,12 @@ def test_the_goodput_of_every_class_is_told_and_counted_by_hand() -> None:
 
 def test_saved_and_shown(answer: Capacity, tmp_path: Path) -> None:
     """Everything is in the JSON, without a NaN; the curve is a frame; a notebook shows a row per load."""
-    save_capacity(answer, tmp_path / "out")
-    save_capacity(answer, tmp_path / "out")
+    CAPACITY.save(answer.to_dict(), answer.curve, tmp_path / "out")
+    CAPACITY.save(answer.to_dict(), answer.curve, tmp_path / "out")
     data = json.loads((tmp_path / "out/capacity.json").read_text(encoding="utf-8"))
     assert data["value"] == answer.value and len(data["curve"]) == answer.curve.height
     assert pl.read_parquet(tmp_path / "out/curve.parquet").equals(answer.curve)
     assert answer._repr_html_().count("<tr>") == 1 + answer.curve.height
     with pytest.raises(ServesimError, match="cannot be saved here"):
-        save_capacity(answer, tmp_path)
+        CAPACITY.save(answer.to_dict(), answer.curve, tmp_path)
     assert not any(isinstance(value, float) and math.isnan(value) for value in data.values())

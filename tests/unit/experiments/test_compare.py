@@ -15,7 +15,7 @@ from servesim.experiments.axes import parse_axis
 from servesim.experiments.backends import InProcess
 from servesim.experiments.compare import Comparison, Options, cases_of, compare_cases
 from servesim.experiments.points import run_point
-from servesim.experiments.saved_comparison import save_comparison
+from servesim.experiments.saved import COMPARISON
 
 SCENARIO = """
 name: small
@@ -188,13 +188,13 @@ def test_several_files_are_variants(scenario: Path) -> None:
 def test_saved_as_json_and_parquet(scenario: Path, tmp_path: Path) -> None:
     """Everything that is printed is in the file; an older comparison is replaced, other things are not."""
     found = compared(scenario, ROUTERS)
-    save_comparison(found, tmp_path / "out")
-    save_comparison(found, tmp_path / "out")
+    COMPARISON.save(found.to_dict(), found.values, tmp_path / "out")
+    COMPARISON.save(found.to_dict(), found.values, tmp_path / "out")
     data = json.loads((tmp_path / "out/comparison.json").read_text(encoding="utf-8"))
     assert data["variants"] == ["round_robin", "random"] and len(data["table"]) == found.table.height
     assert pl.read_parquet(tmp_path / "out/values.parquet").equals(found.values)
     with pytest.raises(ServesimError, match="a comparison cannot be saved here"):
-        save_comparison(found, tmp_path)
+        COMPARISON.save(found.to_dict(), found.values, tmp_path)
 
 
 def test_shown_in_a_notebook(scenario: Path) -> None:
