@@ -1,7 +1,8 @@
 """Facts about hardware, models and engines: `Gpu`, `ModelArchitecture` and `EngineVersion` by name, with sources.
 
-The data lie in ``gpus.toml``, ``models.toml`` and ``engines.toml`` beside this file and are read on first use. How fast a model
-runs on a GPU is not in here (see `servesim.latency`); how much KV cache fits is in `servesim.catalog.memory`.
+The data lie in ``gpus.toml``, ``models.toml`` and ``engines.toml`` beside this file and are read on first use. How
+fast a model runs on a GPU is not in here (see `servesim.latency`); how much KV cache fits is in
+`servesim.catalog.memory`.
 """
 
 from __future__ import annotations

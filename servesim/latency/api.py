@@ -17,6 +17,10 @@ UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
 
 
+NO_HOST = HostCosts()
+"""A host that takes no time."""
+
+
 class BatchShape:
     """What one engine step works on. A replica owns one and updates it in place; models only read it.
 
@@ -72,7 +76,7 @@ class LatencyContext:
     max_num_batched_tokens: int
     async_scheduling: bool
     graph_tokens_max: int = 0
-    host: HostCosts = HostCosts()
+    host: HostCosts = NO_HOST
 
 
 class LatencyModel(Protocol):

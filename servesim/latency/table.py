@@ -107,6 +107,7 @@ class _Attention:
         )
         self._decode_grid = self._bounded(profile.decode)
         self._prefill = profile.prefill.raised()
+        self._empty_s = self._prefill(0, 0)
         self._mixed = None if profile.mixed is None else profile.mixed.raised()
         self._decode: dict[int, tuple[list[float], list[float], list[float]]] = {}
 
@@ -143,20 +144,25 @@ class _Attention:
         return filled
 
     def mixed(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of a step with chunks of prompts: what each adds to the decodes, for this step alone."""
-        sequences = batch.sequences
-        context = batch.context_tokens / sequences if sequences else 0.0
-        decode_s = self._decode_grid(sequences, context) if sequences else 0.0
-        chunks = batch.chunks
-        tokens, start = chunks[0]
-        if len(chunks) > 1:
-            tokens = sum([chunk for chunk, _ in chunks])
-            pairs = sum([chunk * (begin + (chunk + 1) * 0.5) for chunk, begin in chunks])
-            start = max(0.0, pairs / tokens - (tokens + 1) * 0.5)
-        if self._mixed is not None and sequences:
-            total_s = max(decode_s, self._mixed(tokens, start, sequences, context))
+        """Return the price of a step with chunks of prompts, for this step alone.
+
+        One chunk is priced together with the decodes, as it was measured; each other one adds what it takes beyond an
+        empty kernel. Which is the one is chosen so that more work never takes less time: the dearest combination.
+        """
+        sequences, chunks = batch.sequences, batch.chunks
+        others = [max(0.0, self._prefill(tokens, start) - self._empty_s) for tokens, start in chunks]
+        if not sequences:
+            firsts = [self._prefill(tokens, start) for tokens, start in chunks]
         else:
-            total_s = decode_s + self._prefill(tokens, start)
+            context = batch.context_tokens / sequences
+            decode_s = self._decode_grid(sequences, context)
+            if self._mixed is None:
+                firsts = [decode_s + self._prefill(tokens, start) for tokens, start in chunks]
+            else:
+                firsts = [
+                    max(decode_s, self._mixed(tokens, start, sequences, context)) for tokens, start in chunks
+                ]
+        total_s = sum(others) + max([first - other for first, other in zip(firsts, others, strict=True)])
         return self._layers * total_s, 0.0, 1
 
 

@@ -71,7 +71,7 @@ class Grid:
 
     def covers(self, *position: float) -> bool:
         """Return whether *position* lies within the grid."""
-        return all(value <= points[-1] for points, value in zip(self._points, position, strict=True))
+        return all(value <= points[-1] for points, value in zip(self.axes.values(), position, strict=True))
 
     def raised(self, floor: npt.ArrayLike = 0.0) -> Grid:
         """Return the grid with no value below *floor* or below a value that lies before it on any axis.

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from servesim.errors import ServesimError
 from servesim.profiles.grid import Grid, grid_of
@@ -140,7 +141,7 @@ def _attention(folder: Path, grid: dict[str, Any]) -> AttentionProfile:
     A chunk without decodes may have been measured on several grids; the one that ``meta.yaml`` states is complete.
     """
     frame = _table(folder, "attention", ATTENTION)
-    chunk, start, sequences, context = (pl.col(name) for name in ATTENTION[:4])
+    chunk, sequences = pl.col("prefill_chunk"), pl.col("n_decode")
     where = f"{folder}: attention"
     decode = frame.filter(chunk == 0)
     prefill = frame.filter(sequences == 0)

@@ -11,19 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesim.catalog import ModelArchitecture, gpu, model
+from servesim.catalog import HostCosts, ModelArchitecture, gpu, model
 from servesim.errors import ScenarioError
-from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
+from servesim.latency.api import NO_HOST, UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.kernels import all_reduce_s, expected_experts, kv_bytes_per_token_layer
 from servesim.latency.roofline import EFFICIENCIES, Roofline
 
-PERFECT = dict.fromkeys(EFFICIENCIES, 1.0) | {"kernel_s": 0.0, "host_s": 0.0, "host_per_sequence_s": 0.0}
+PERFECT = dict.fromkeys(EFFICIENCIES, 1.0) | {"kernel_s": 0.0}
 
 
 def ready(
-    architecture: ModelArchitecture, gpu_name: str, *, ranks: int = 1, host: bool = False, **parameters: float
+    architecture: ModelArchitecture,
+    gpu_name: str,
+    *,
+    ranks: int = 1,
+    overlapped: bool = False,
+    host: HostCosts = NO_HOST,
+    **parameters: float,
 ) -> Roofline:
-    """Return a roofline for a replica; *host* overlaps the host with the GPU."""
+    """Return a roofline for a replica; *overlapped*: its host's scheduling is hidden behind the GPU."""
     built = Roofline(**parameters)
     built.reset(
         LatencyContext(
@@ -32,7 +38,8 @@ def ready(
             tensor_parallel=ranks,
             max_num_seqs=1024,
             max_num_batched_tokens=8192,
-            async_scheduling=host,
+            async_scheduling=overlapped,
+            host=host,
         )
     )
     return built
@@ -99,8 +106,8 @@ def test_ring_all_reduce() -> None:
 def test_each_kernel_adds_its_start(name: str, ranks: int, count: int) -> None:
     """Nine kernels per dense layer, fourteen with experts, three more per all-reduce; async hides none."""
     batch = BatchShape(4, 4000)
-    quick = ready(model(name), "b200-sxm", ranks=ranks, host=True, **PERFECT)
-    slow = ready(model(name), "b200-sxm", ranks=ranks, host=True, **PERFECT | {"kernel_s": 1e-3})
+    quick = ready(model(name), "b200-sxm", ranks=ranks, overlapped=True, **PERFECT)
+    slow = ready(model(name), "b200-sxm", ranks=ranks, overlapped=True, **PERFECT | {"kernel_s": 1e-3})
     assert slow.price(batch)[0] - quick.price(batch)[0] == pytest.approx(count * 1e-3)
 
 
@@ -126,8 +133,12 @@ def test_tensor_parallel_divides_the_work_and_adds_collectives() -> None:
 
 def test_synchronous_host_adds_to_the_step() -> None:
     """Without overlap the GPU waits for the host's work on every sequence."""
-    without = ready(model("llama-3.1-8b"), "h100-sxm", host_s=0.0, host_per_sequence_s=0.0)
-    with_host = ready(model("llama-3.1-8b"), "h100-sxm", host_s=2e-3, host_per_sequence_s=1e-4)
+    without = ready(model("llama-3.1-8b"), "h100-sxm")
+    with_host = ready(
+        model("llama-3.1-8b"),
+        "h100-sxm",
+        host=HostCosts(launch_s=1e-3, schedule_s=1e-3, schedule_per_sequence_s=1e-4),
+    )
     batch = BatchShape(10, 5000, [(100, 0)])
     assert with_host.price(batch)[0] - without.price(batch)[0] == pytest.approx(2e-3 + 11e-4)
     assert with_host.price(batch)[1] == without.price(batch)[1]
@@ -135,8 +146,8 @@ def test_synchronous_host_adds_to_the_step() -> None:
 
 def test_overlapped_host_hides_until_the_gpu_is_slower() -> None:
     """The step takes the slower side; the price ends where the growing GPU time passes the host's."""
-    gpu_only = ready(model("llama-3.1-8b"), "h100-sxm", host_s=0.0, host_per_sequence_s=0.0)
-    overlapped = ready(model("llama-3.1-8b"), "h100-sxm", host=True, host_s=0.01, host_per_sequence_s=0.0)
+    gpu_only = ready(model("llama-3.1-8b"), "h100-sxm")
+    overlapped = ready(model("llama-3.1-8b"), "h100-sxm", overlapped=True, host=HostCosts(schedule_s=0.01))
     batch = BatchShape(64, 64)
     gpu_s, growth_s, _ = gpu_only.price(batch)
     first_s, flat, steps = overlapped.price(batch)
