@@ -178,5 +178,5 @@ def test_repr_builds_an_equal_object(build: Callable[[], Any]) -> None:
     built = build()
     namespace = {"Constant": Constant, "Linear": Linear, "Roofline": Roofline}
     assert vars(eval(repr(built), namespace)) == vars(built)
-    built.reset(context("dense", async_scheduling=False))
+    built.reset(context("dense", async_scheduling=False, host=NO_HOST))
     assert vars(eval(repr(built), namespace)) == vars(build())

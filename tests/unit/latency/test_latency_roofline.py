@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesim.catalog import HostCosts, ModelArchitecture, gpu, model
+from servesim.catalog import HostCosts, ModelArchitecture, engine_version, gpu, model
 from servesim.errors import ScenarioError
 from servesim.latency.api import NO_HOST, UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.kernels import all_reduce_s, expected_experts, kv_bytes_per_token_layer
 from servesim.latency.roofline import EFFICIENCIES, Roofline
 
+HOST = engine_version("vllm-0.10").host
 PERFECT = dict.fromkeys(EFFICIENCIES, 1.0) | {"kernel_s": 0.0}
 
 
@@ -233,7 +234,7 @@ def test_object_with_an_impossible_efficiency_is_refused(name: str) -> None:
 
 def test_magnitudes_that_practitioners_know() -> None:
     """Llama-3.1-8B bf16 on an H100: 6-7.5 ms alone, 10-12 ms at 64 x 500, 50-75 ms for a prompt of 2,048."""
-    roofline = ready(model("llama-3.1-8b"), "h100-sxm")
+    roofline = ready(model("llama-3.1-8b"), "h100-sxm", host=HOST)
     assert 6e-3 < roofline.price(BatchShape(1, 500))[0] < 7.5e-3
     assert 10e-3 < roofline.price(BatchShape(64, 32_000))[0] < 12e-3
     assert 50e-3 < roofline.price(BatchShape(0, 0, [(2048, 0)]))[0] < 75e-3
@@ -257,7 +258,7 @@ def test_dense_models_on_h100_against_ml_energy(
         (pl.col("task") == "lm-arena-chat") & (pl.col("avg_batch") <= 256),
     )
     name, tolerance = expected
-    roofline = ready(model(name), "h100-sxm", ranks=key[1])
+    roofline = ready(model(name), "h100-sxm", ranks=key[1], host=HOST)
     errors = [
         1e3 * roofline.price(BatchShape(round(batch), round(batch * (100 + output))))[0] / itl_ms - 1
         for batch, output, itl_ms in points.select("avg_batch", "avg_out", "itl_p50").iter_rows()
@@ -276,7 +277,7 @@ def test_batch_sweep_on_h100_64gb(name: str, shared: Callable[[str], Path]) -> N
         pl.col("path").str.starts_with(f"background/{name}")
     )
     architecture = model(name)
-    roofline = ready(architecture, "h100-sxm-64gb")
+    roofline = ready(architecture, "h100-sxm-64gb", host=HOST)
     tokens = KV_GIB[name] * 2**30 / architecture.kv_bytes_per_token
     errors = [
         1e3 * roofline.price(BatchShape(max(1, round(running)), round(kv_ratio * tokens)))[0] / itl_ms - 1
