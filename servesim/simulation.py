@@ -136,11 +136,13 @@ def simulate(
     workload = build_workload(scenario.workload, seed=scenario.seed)
     served = {pool.spec.model for pool in pools}
     given = {"router": router, "scheduler": scheduler, "latency": latency}
-    extras = result_extras(workload.extras)
+    front_end = any(pool.front_end.takes_time for pool in pools)
+    extras = result_extras(workload.extras, front_end=front_end)
     recorder = FrameRecorder(
         MemorySink(extras) if out is None else ParquetSink(Path(out), extras),
         default_model=served.pop() if len(served) == 1 else None,
         extras=workload.extras,
+        front_end=front_end,
     )
     # Digested before the run: a trace that vanishes meanwhile must not cost its result.
     provenance = _provenance(scenario, pools, plugins, given=given)

@@ -63,6 +63,7 @@ class Buffers:
     events: bytearray = field(default_factory=bytearray)
     samples: bytearray = field(default_factory=bytearray)
     visibles: bytearray = field(default_factory=bytearray)
+    front_ends: bytearray = field(default_factory=bytearray)
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Keep the frame."""

@@ -31,6 +31,31 @@ class HostCosts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontEndCosts:
+    """What stands before and behind an engine: the process that speaks HTTP, tokenizes and streams.
+
+    Attributes
+    ----------
+    workers
+        Requests that are worked on at once.
+    request_s, prompt_token_s
+        Time of a worker for each request, and for each token of its prompt, before the engine sees it.
+    stream_s
+        How long a token takes from the engine to the client.
+    """
+
+    workers: int = 1
+    request_s: float = 0.0
+    prompt_token_s: float = 0.0
+    stream_s: float = 0.0
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether it takes any; a front end that takes none is not simulated."""
+        return self.request_s > 0.0 or self.prompt_token_s > 0.0 or self.stream_s > 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineVersion:
     """One version of an inference engine.
 
@@ -43,7 +68,9 @@ class EngineVersion:
     graph_tokens_max
         Most tokens of a step that is captured in a CUDA graph: such steps are padded to a captured size.
     host
-        What its host takes.
+        What its host takes for a step.
+    front_end
+        What stands before and behind it; by default nothing that takes time.
     source
         Where the numbers come from.
     """
@@ -53,6 +80,7 @@ class EngineVersion:
     graph_tokens_max: int
     host: HostCosts
     source: str
+    front_end: FrontEndCosts = FrontEndCosts()
 
 
 def engine_version(name: str) -> EngineVersion:
@@ -89,6 +117,7 @@ def _entries() -> dict[str, EngineVersion]:
         name: EngineVersion(
             name=name,
             host=HostCosts(**{key: entry.pop(key) for key in HostCosts.__slots__}),
+            front_end=FrontEndCosts(**entry.pop("front_end", {})),
             **entry,
         )
         for name, entry in data.items()

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.front_end import FrontEnd
 from servesim.cluster.late import LateRequests
 from servesim.cluster.plugin_errors import failed
 from servesim.cluster.records import Recorder
@@ -22,17 +23,44 @@ from servesim.workload.schema import RESULT_EXTRAS
 
 
 class Group:
-    """The replicas of one model and the router that spreads its requests over them."""
+    """The replicas of one model, the entrance of each, and the router that spreads requests over them.
 
-    def __init__(self, model: str, replicas: Sequence[Replica], load: list[int], router: Router) -> None:
+    Parameters
+    ----------
+    model
+        The model.
+    replicas
+        In order of their positions.
+    load
+        Requests of each.
+    router
+        Reset already.
+    entrances
+        What takes the requests of each replica: its front end, where it has one. None: the replicas do.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        replicas: Sequence[Replica],
+        load: list[int],
+        router: Router,
+        *,
+        entrances: Sequence[Replica | FrontEnd] | None = None,
+    ) -> None:
         self.model = model
-        self.replicas = list(replicas)
+        self.entrances = list(replicas if entrances is None else entrances)
         self.views = ReplicaGroup(replicas, load)
         self.router = router
         self.route = router.route
 
-    def choose(self, request: Request) -> Replica:
-        """Return the replica that the router chooses.
+    def tell_who_leaves(self, listener: Callable[[Request, float], None]) -> None:
+        """Have *listener* called with every request whose client has its answer or refusal, and the time."""
+        for entrance in self.entrances:
+            entrance.on_leave = listener
+
+    def choose(self, request: Request) -> Replica | FrontEnd:
+        """Return the entrance of the replica that the router chooses.
 
         Raises
         ------
@@ -45,12 +73,12 @@ class Group:
             raise failed("router", self.router, f"route of request {request.request_id}", error) from error
         try:
             if position >= 0:
-                return self.replicas[position]
+                return self.entrances[position]
         except (IndexError, TypeError):
             pass
         raise PluginError(
             f"router {type(self.router).__name__}: chose a replica that does not exist for request "
-            f"{request.request_id} (got {position!r}). expected an integer from 0 to {len(self.replicas) - 1}"
+            f"{request.request_id} (got {position!r}). expected an integer from 0 to {len(self.entrances) - 1}"
         )
 
 

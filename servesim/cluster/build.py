@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from types import MemberDescriptorType
 from typing import Any
 
-from servesim.catalog import Gpu, HostCosts, ModelArchitecture, engine_version, gpu, kv_cache_blocks, model
+from servesim.catalog import (
+    FrontEndCosts,
+    Gpu,
+    HostCosts,
+    ModelArchitecture,
+    engine_version,
+    gpu,
+    kv_cache_blocks,
+    model,
+)
 from servesim.cluster.engine import Engine
 from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
@@ -34,6 +43,7 @@ class Pool:
     gpu: Gpu
     engine: Engine
     latency: LatencyModel
+    front_end: FrontEndCosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +148,26 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             host=host_costs(settings),
         )
     )
-    return Pool(spec=spec, architecture=architecture, gpu=device, engine=engine, latency=latency)
+    return Pool(
+        spec=spec,
+        architecture=architecture,
+        gpu=device,
+        engine=engine,
+        latency=latency,
+        front_end=front_end_costs(settings),
+    )
 
 
 def host_costs(settings: EngineSpec) -> HostCosts:
     """Return what the host takes: as the scenario says, else as the engine's version does."""
     given = settings.host.model_dump(exclude_none=True)
     return replace(engine_version(settings.version).host, **given)
+
+
+def front_end_costs(settings: EngineSpec) -> FrontEndCosts:
+    """Return what the front end takes: as the scenario says, else as the engine's version does."""
+    given = settings.front_end.model_dump(exclude_none=True)
+    return replace(engine_version(settings.version).front_end, **given)
 
 
 def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:

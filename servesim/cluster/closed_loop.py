@@ -123,7 +123,8 @@ class ClosedLoopArrivals(Arrivals):
         TraceError
             If the workload is empty.
         """
-        self.system.on_leave = self._left
+        for group in self.groups.values():
+            group.tell_who_leaves(self._left)
         self._next = next(self._requests, None)
         if self._next is None:
             raise TraceError("workload: holds no request to simulate (got 0 rows). expected at least one")

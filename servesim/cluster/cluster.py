@@ -11,6 +11,7 @@ import polars as pl
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
 from servesim.cluster.closed_loop import OPEN, Loop
+from servesim.cluster.front_end import FrontEnd
 from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
 from servesim.cluster.records import FLUSH_BYTES, ClusterAccount, Recorder, ReplicaAccount
@@ -41,21 +42,24 @@ class Cluster:
         self.recorder = recorder
         self.system = System(recorder)
         self.replicas: list[Replica] = []
+        self.front_ends: list[FrontEnd] = []
         self.groups: list[Group] = []
         self._interrupted = False
         plugins.scheduler.reset(PolicyContext(seed=seed, name="scheduler"))
         members: dict[str, list[Replica]] = {pool.spec.model: [] for pool in pools}
+        entrances: dict[str, list[Replica | FrontEnd]] = {pool.spec.model: [] for pool in pools}
         loads: dict[str, list[int]] = {pool.spec.model: [] for pool in pools}
         for pool in pools:
             probe(pool.latency)
             for _ in range(pool.spec.replicas):
                 replica = self._replica(pool, plugins, loads[pool.spec.model])
                 members[pool.spec.model].append(replica)
+                entrances[pool.spec.model].append(self._entrance(pool, replica))
                 self.replicas.append(replica)
         for served, replicas in members.items():
             router = deepcopy(plugins.router)
             router.reset(PolicyContext(seed=seed, name=f"router/{served}"))
-            self.groups.append(Group(served, replicas, loads[served], router))
+            self.groups.append(Group(served, replicas, loads[served], router, entrances=entrances[served]))
 
     def _replica(self, pool: Pool, plugins: Plugins, load: list[int]) -> Replica:
         """Return a new replica of *pool*, the next of the cluster and the last in the *load* of its group."""
@@ -72,6 +76,14 @@ class Cluster:
             load=load,
             position=len(load) - 1,
         )
+
+    def _entrance(self, pool: Pool, replica: Replica) -> Replica | FrontEnd:
+        """Return what takes the requests of *replica*: itself, unless the pool's front end takes time."""
+        if not pool.front_end.takes_time:
+            return replica
+        front_end = FrontEnd(pool.front_end, replica, self.system)
+        self.front_ends.append(front_end)
+        return front_end
 
     def run(
         self,
@@ -125,7 +137,9 @@ class Cluster:
 
         sampler = Sampler(views, system, interval_s=run.sample_interval_s, on_tick=tick)
         sampler.active = lambda: (
-            not arrivals.finished or any(not replica.is_idle() for replica in self.replicas)
+            not arrivals.finished
+            or any(not replica.is_idle() for replica in self.replicas)
+            or any(not front_end.is_idle() for front_end in self.front_ends)
         )
         if not run.drain:
             if run.horizon_s is None:
@@ -145,7 +159,11 @@ class Cluster:
         end_s = (
             clock.now
             if stopped
-            else max(arrivals.last_s, *[replica.idle_since_s for replica in self.replicas])
+            else max(
+                arrivals.last_s,
+                *[replica.idle_since_s for replica in self.replicas],
+                *[front_end.idle_since_s() for front_end in self.front_ends],
+            )
         )
         sampler.flush()
         return self._close(end_s, arrivals, interrupted=self._interrupted and stopped)
@@ -157,13 +175,16 @@ class Cluster:
 
     def _close(self, end_s: float, arrivals: Arrivals, *, interrupted: bool) -> ClusterAccount:
         arrivals.hand_over()
+        for front_end in self.front_ends:
+            front_end.close(end_s)
         for replica in self.replicas:
             replica.close(end_s)
         return ClusterAccount(
             end_s=end_s,
             arrived=arrivals.arrived,
             system_area_s=sum(
-                replica.account.queue_area_s + replica.account.batch_area_s for replica in self.replicas
+                account.front_end_area_s + account.queue_area_s + account.batch_area_s
+                for account in [replica.account for replica in self.replicas]
             ),
             interrupted=interrupted,
             replicas=[replica.account for replica in self.replicas],

@@ -74,6 +74,10 @@ EVENT = RowFormat({"time_s": "d", "kind": "b", "request_id": "q", "replica": "i"
 VISIBLE = RowFormat({"request_id": "q", "visible_s": "d"})
 """When a request that reasons first emits a token that the user sees; written before its outcome."""
 
+FRONT_END = RowFormat({"request_id": "q", "enqueued_s": "d", "stream_s": "d"})
+"""When a request left its front end for the engine's queue (NaN: not by the end of the run), and how long its tokens
+take to the client; written before its outcome, for replicas that have a front end."""
+
 SAMPLE = RowFormat(
     {
         "time_s": "d",
@@ -106,6 +110,8 @@ class ReplicaAccount:
         Blocks there are; taken at the end of the run; most taken at once.
     waiting, running
         Requests in the queue and in the batch at the end of the run.
+    front_end_area_s, front_end_requests
+        Integral of the number of requests in its front end, and that number at the end of the run.
     """
 
     replica: int
@@ -124,6 +130,8 @@ class ReplicaAccount:
     kv_blocks_used_max: int = 0
     waiting: int = 0
     running: int = 0
+    front_end_area_s: float = 0.0
+    front_end_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +163,7 @@ class ClusterAccount:
 
 
 class Recorder(Protocol):
-    """Where the rows go. The cluster appends packed rows to the five buffers and never reads them.
+    """Where the rows go. The cluster appends packed rows to the six buffers and never reads them.
 
     The recorder empties the buffers in `arrivals`, which the cluster calls once per frame of requests, and in `tick`,
     which it calls at sampling times; it must empty them in place (``del buffer[:]``). It reads outcomes in a tick only
@@ -167,6 +175,7 @@ class Recorder(Protocol):
     events: bytearray
     samples: bytearray
     visibles: bytearray
+    front_ends: bytearray
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Take over requests that are about to arrive, or have arrived; ids count on from the last frame's."""

@@ -9,6 +9,7 @@ code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
 from typing import cast
@@ -69,7 +70,7 @@ class Replica:
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
         "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
         "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
-        "latency", "leap", "limit", "load", "output_tokens", "planned", "position", "prefill_blocks",
+        "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks",
         "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
         "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
     )
@@ -95,10 +96,9 @@ class Replica:
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
         self.system = system
         self.clock: Clock = system.clock
-        self.account = account
-        self.index = account.replica
-        self.load = load
-        self.position = position
+        self.account, self.index = account, account.replica
+        self.load, self.position = load, position
+        self.on_leave: Callable[[Request, float], None] | None = None  # hears of who finished or was rejected
 
         self.wakeup = Wakeup(self._boundary)
         self.wake_s: float | None = None  # when the next boundary is due; None: idle
@@ -272,8 +272,8 @@ class Replica:
             COMPLETED,
             STOP if target_tokens == request.output_tokens else LENGTH,
         )
-        if self.system.on_leave is not None:
-            self.system.on_leave(request, now)
+        if self.on_leave is not None:
+            self.on_leave(request, now)
 
     # -- memory -----------------------------------------------------------------------------------------------------
     #
@@ -539,8 +539,8 @@ class Replica:
         self._event(REFUSED, request, now)
         row = (request.request_id, self.index, NEVER, NEVER, NEVER, 0, 0, REJECTED, PROMPT_TOO_LONG)
         self.system.outcomes += PACK_OUTCOME(*row)
-        if self.system.on_leave is not None:
-            self.system.on_leave(request, now)
+        if self.on_leave is not None:
+            self.on_leave(request, now)
 
     def steps_unbooked(self, now: float) -> int:
         """Return how many steps of the segment have ended at or before *now* and are not booked yet."""

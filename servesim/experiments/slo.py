@@ -11,7 +11,7 @@ from servesim.errors import ScenarioError, nearest
 from servesim.experiments.metrics import better, unit_of
 from servesim.experiments.statistics import mean_interval, seeds_to_decide
 from servesim.results.latencies import has_targets
-from servesim.results.schema import LATENCY_METRICS, SUMMARY, VISIBLE_METRIC
+from servesim.results.schema import EXTRA_METRICS, LATENCY_METRICS, SUMMARY
 from servesim.scenario import Scenario
 
 DEFAULT_RATIO = 0.99
@@ -45,7 +45,7 @@ class Slo:
     def is_latency(self) -> bool:
         """Whether the metric is a latency, which requests that are not served do not have."""
         return self.metric.rpartition(".")[2].startswith(
-            tuple(f"{metric.name}_" for metric in (*LATENCY_METRICS, VISIBLE_METRIC))
+            tuple(f"{metric.name}_" for metric in (*LATENCY_METRICS, *EXTRA_METRICS))
         )
 
     def excess(self, value: float) -> float:

@@ -110,7 +110,7 @@ class ReplicaView(Protocol):
 
     @property
     def waiting_requests(self) -> int:
-        """Requests in its queue."""
+        """Requests in its engine's queue; who is still in its front end is not."""
 
     @property
     def running_requests(self) -> int:
@@ -138,7 +138,7 @@ class ReplicaViews(Protocol):
 
     @property
     def requests(self) -> LiveColumn:
-        """Requests in the queue and the batch of each replica."""
+        """Requests in the front end, the queue and the batch of each replica."""
 
     def __len__(self) -> int: ...
 

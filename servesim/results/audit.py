@@ -103,7 +103,7 @@ def _cluster(account: ClusterAccount, totals: RunTotals, sojourns: Sojourns) -> 
     yield from _close(
         "integral of the requests in the system = sum of their sojourns",
         "cluster",
-        sojourns.replica_s.total(),
+        sojourns.front_end_s.total() + sojourns.replica_s.total(),
         account.system_area_s,
         slack_s=_rounding_s(account.end_s, account.arrived),
     )
@@ -118,11 +118,15 @@ def _requests(replica: ReplicaAccount, totals: RunTotals) -> Iterator[Finding]:
         ("completed requests", sums["completed"][index], replica.completed),
         ("rejected requests", sums["rejected"][index], replica.rejected),
         ("events of rejection", sums["refused"][index], replica.rejected),
-        ("unfinished requests = in the queue + in the batch", unfinished, replica.waiting + replica.running),
+        (
+            "unfinished requests = in the front end + in the queue + in the batch",
+            unfinished,
+            replica.front_end_requests + replica.waiting + replica.running,
+        ),
         ("requests never scheduled or preempted and not readmitted = in the queue", waiting, replica.waiting),
         (
-            "accepted requests = completed + unfinished",
-            sums["completed"][index] + unfinished,
+            "accepted requests = completed + unfinished, without those in the front end",
+            sums["completed"][index] + unfinished - replica.front_end_requests,
             replica.enqueued,
         ),
         ("preemptions of its requests", sums["request_preemptions"][index], replica.preemptions),
@@ -164,8 +168,9 @@ def _blocks(replica: ReplicaAccount) -> Iterator[Finding]:
 
 def _times(replica: ReplicaAccount, end_s: float, totals: RunTotals, sojourns: Sojourns) -> Iterator[Finding]:
     index, where = replica.replica, f"replica {replica.replica}"
-    visits = replica.enqueued + replica.preemptions
+    visits = replica.enqueued + replica.preemptions + replica.rejected + replica.front_end_requests
     for place, got, area_s in (
+        ("front end", sojourns.front_end_s[index], replica.front_end_area_s),
         ("queue", sojourns.queue_s[index], replica.queue_area_s),
         ("batch", sojourns.batch_s[index], replica.batch_area_s),
         ("replica", sojourns.replica_s[index], replica.queue_area_s + replica.batch_area_s),

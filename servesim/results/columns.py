@@ -44,7 +44,12 @@ def rows_frame(name: str, rows: Rows) -> pl.DataFrame:
 
 
 def requests_frame(
-    first_id: int, arrivals: pl.DataFrame, outcomes: Rows, visible_s: Floats | None = None
+    first_id: int,
+    arrivals: pl.DataFrame,
+    outcomes: Rows,
+    *,
+    visible_s: Floats | None = None,
+    front_end: Rows | None = None,
 ) -> pl.DataFrame:
     """Return the ``requests`` frame of consecutive requests.
 
@@ -59,22 +64,32 @@ def requests_frame(
     visible_s
         Where the workload has ``reasoning_tokens``: when each request that reasons first emitted a token that the
         user sees, or NaN.
+    front_end
+        Where a pool has a front end: rows of `servesim.cluster.records.FRONT_END`, row for row, or NaN.
     """
     arrival_s = arrivals["arrival_s"].to_numpy()
     finished_s, first_token_s = outcomes["finished_s"], outcomes["first_token_s"]
+    stream_s = 0.0 if front_end is None else np.nan_to_num(front_end["stream_s"])
     gaps = outcomes["output_tokens"] - 1.0
     gaps[gaps < 1.0] = np.nan
     computed = {
         "request_id": np.arange(first_id, first_id + len(outcomes)),
         "output_tokens_target": arrivals["output_tokens"].to_numpy(),
         "queue_s": outcomes["scheduled_s"] - arrival_s,
-        "ttft_s": first_token_s - arrival_s,
+        "ttft_s": first_token_s + stream_s - arrival_s,
         "tpot_s": (finished_s - first_token_s) / gaps,
-        "e2e_s": finished_s - arrival_s,
+        "e2e_s": finished_s + stream_s - arrival_s,
     }
     if visible_s is not None:
         reasons = arrivals["reasoning_tokens"].fill_null(0).to_numpy() > 0
-        computed["ttft_visible_s"] = np.where(reasons, visible_s, first_token_s) - arrival_s
+        computed["ttft_visible_s"] = np.where(reasons, visible_s, first_token_s) + stream_s - arrival_s
+    if front_end is not None:
+        enqueued_s = front_end["enqueued_s"]
+        computed |= {
+            "enqueued_s": enqueued_s,
+            "stream_s": front_end["stream_s"],
+            "front_end_s": enqueued_s - arrival_s,
+        }
     extras = [name for name in EXTRAS if name in arrivals.columns or name in computed]
     columns = []
     for name, dtype in frame_schema("requests", extras).items():

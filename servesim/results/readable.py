@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from servesim.results.schema import LATENCY_METRICS, STATISTICS, VISIBLE_METRIC
+from servesim.results.schema import EXTRA_METRICS, LATENCY_METRICS, STATISTICS
 from servesim.results.units import count_text, latency_unit, number_text, ratio_text, seconds_text
 
 GROUP_TABLES = {"class": "slo_classes", "model": "models", "tenant": "tenants"}
@@ -52,9 +52,9 @@ def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
 def latency_table(summary: Mapping[str, Any]) -> tuple[Row, list[Row]]:
     """Return head and rows of the table of latencies; a row has one unit, so that its numbers compare at a glance."""
     rows = []
-    for metric in (*LATENCY_METRICS, VISIBLE_METRIC):
+    for metric in (*LATENCY_METRICS, *EXTRA_METRICS):
         if f"{metric.name}_mean" not in summary:
-            continue  # nothing reasons
+            continue  # nothing reasons, no front end
         values = [summary.get(f"{metric.name}_{statistic}") for statistic in STATISTICS]
         unit, scale = latency_unit(values)
         cells = ["-" if value is None else number_text(value * scale) for value in values]

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from servesim.cluster.records import EVENT, FLUSH_BYTES, OUTCOME, SAMPLE, SEGMENT, VISIBLE, ClusterAccount
+from servesim.cluster.records import (
+    EVENT,
+    FLUSH_BYTES,
+    FRONT_END,
+    OUTCOME,
+    SAMPLE,
+    SEGMENT,
+    VISIBLE,
+    ClusterAccount,
+)
 from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
 from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
@@ -37,6 +46,8 @@ class FrameRecorder:
         Model of the requests whose workload names none.
     extras
         Those of `servesim.workload.schema.RESULT_EXTRAS` that the workload has.
+    front_end
+        Whether a pool has a front end.
 
     Examples
     --------
@@ -53,16 +64,19 @@ class FrameRecorder:
         *,
         default_model: str | None = None,
         extras: Collection[str] = (),
+        front_end: bool = False,
     ) -> None:
         self.outcomes = bytearray()
         self.segments = bytearray()
         self.events = bytearray()
         self.samples = bytearray()
         self.visibles = bytearray()
+        self.front_ends = bytearray()
         self.totals = RunTotals()
         self._sink: Sink = MemorySink() if sink is None else sink
         self._default_model = default_model
         self._columns = [*ARRIVAL_COLUMNS, *(name for name in RESULT_EXTRAS if name in extras)]
+        self._front_end = front_end
         self._open: deque[_Arrivals] = deque()
         self._registered = 0
 
@@ -71,7 +85,7 @@ class FrameRecorder:
         kept = frame.select(self._columns)
         if self._default_model is not None:
             kept = kept.with_columns(pl.col("model").fill_null(self._default_model))
-        self._open.append(_Arrivals(self._registered, kept))
+        self._open.append(_Arrivals(self._registered, kept, front_end=self._front_end))
         self._registered += frame.height
         self._take_outcomes()
         self.tick()
@@ -135,9 +149,12 @@ class FrameRecorder:
                 f"{ids.min()} to {ids.max()}). expected each request once, and none before it arrives"
             )
         seen = take_rows(self.visibles, VISIBLE) if self.visibles else None
+        read = take_rows(self.front_ends, FRONT_END) if self.front_ends else None
         for arrivals in self._open:
             if seen is not None:
                 arrivals.see(seen)
+            if read is not None:
+                arrivals.read(read)
             own = rows[(ids >= arrivals.first_id) & (ids < arrivals.first_id + len(arrivals.outcomes))]
             if len(own):
                 arrivals.put(own)
@@ -148,7 +165,14 @@ class FrameRecorder:
             piece = self._open.popleft()
             piece.add_to(self.totals)
             self._sink.append(
-                "requests", requests_frame(piece.first_id, piece.frame, piece.outcomes, piece.visible_s)
+                "requests",
+                requests_frame(
+                    piece.first_id,
+                    piece.frame,
+                    piece.outcomes,
+                    visible_s=piece.visible_s,
+                    front_end=piece.front_end,
+                ),
             )
 
     def _leave_out(self, arrived: int) -> None:
@@ -176,7 +200,7 @@ class FrameRecorder:
 class _Arrivals:
     """The requests of one workload frame: as they arrived, and what became of them so far."""
 
-    def __init__(self, first_id: int, frame: pl.DataFrame) -> None:
+    def __init__(self, first_id: int, frame: pl.DataFrame, *, front_end: bool) -> None:
         self.first_id = first_id
         self.frame = frame
         self.outcomes: Rows = np.zeros(frame.height, dtype=OUTCOME.dtype)
@@ -184,6 +208,9 @@ class _Arrivals:
         self.missing = frame.height
         has_reasoning = "reasoning_tokens" in frame.columns
         self.visible_s = np.full(frame.height, np.nan) if has_reasoning else None
+        self.front_end: Rows | None = (
+            np.full(frame.height, (-1, np.nan, np.nan), dtype=FRONT_END.dtype) if front_end else None
+        )
 
     def see(self, rows: Rows) -> None:
         """Take in when some of the requests first emitted a token that the user sees."""
@@ -191,6 +218,13 @@ class _Arrivals:
         position = rows["request_id"] - self.first_id
         own = (position >= 0) & (position < len(self.visible_s))
         self.visible_s[position[own]] = rows["visible_s"][own]
+
+    def read(self, rows: Rows) -> None:
+        """Take in when some of the requests left their front ends."""
+        assert self.front_end is not None, "only pools with a front end write such rows"
+        position = rows["request_id"] - self.first_id
+        own = (position >= 0) & (position < len(self.front_end))
+        self.front_end[position[own]] = rows[own]
 
     def put(self, rows: Rows) -> None:
         """Take in the outcomes of some of the requests.
@@ -214,10 +248,11 @@ class _Arrivals:
         self.frame = self.frame.head(length)
         self.outcomes = self.outcomes[:length]
         self.visible_s = None if self.visible_s is None else self.visible_s[:length]
+        self.front_end = None if self.front_end is None else self.front_end[:length]
 
     def add_to(self, totals: RunTotals) -> None:
         """Add the requests to *totals*."""
         arrival_s, prompt, output = (
             self.frame[name].to_numpy() for name in ("arrival_s", "prompt_tokens", "output_tokens")
         )
-        totals.add_requests(self.first_id, arrival_s, (prompt, output), self.outcomes)
+        totals.add_requests(self.first_id, arrival_s, (prompt, output), self.outcomes, self.front_end)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from servesim.results.parity import PARITY, SERVESIM_ONLY, SOURCES, STATISTICS_NOTE
 from servesim.results.schema import (
+    EXTRA_METRICS,
     EXTRA_SUMMARY,
     EXTRAS,
     FRAMES,
     LATENCY_METRICS,
     STATISTICS,
     SUMMARY,
-    VISIBLE_METRIC,
     Column,
 )
 
@@ -47,7 +47,7 @@ def columns_page() -> str:
         table = _columns_table(columns)
         parts.append(f"## {name}\n\n{_FRAME_NOTES[name]}\n\n{table}")
         if name == "requests":
-            parts.append(f"Only where the workload has such requests:\n\n{_columns_table(EXTRAS.values())}")
+            parts.append(f"Only where the workload or a pool has them:\n\n{_columns_table(EXTRAS.values())}")
     return "\n".join(parts)
 
 
@@ -58,16 +58,16 @@ def _columns_table(columns: Iterable[Column]) -> str:
 
 def metrics_page() -> str:
     """Return ``docs/reference/metrics.md``: start and end of every latency, and every key of the summary."""
-    metrics = (*LATENCY_METRICS, VISIBLE_METRIC)
+    metrics = (*LATENCY_METRICS, *EXTRA_METRICS)
     latencies = [(f"`{m.name}`", f"{m.description}.", m.start, m.end) for m in metrics]
     keys = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in (*SUMMARY, *EXTRA_SUMMARY)]
     statistics = ", ".join(f"`_{statistic}`" for statistic in STATISTICS)
     return (
         "# Metrics\n\n"
         "## Latencies of a request\n\n"
-        "Each is the time between two events. All start at the arrival except `tpot_s`. A request is routed "
-        "and reaches the queue of its replica in the moment of its arrival, so neither has a time of its "
-        "own.\n\n"
+        "Each is the time between two events. All start at the arrival except `tpot_s`: the moment in which "
+        "the client sends. A request is routed and reaches its replica in that moment, so neither has a time of its "
+        "own; it then passes the front end, where the pool has one.\n\n"
         f"{_table(('metric', 'meaning', 'start', 'end'), latencies)}\n"
         f"The summary has four statistics of each ({statistics}) over the completed requests that arrived at "
         "or after `warm_up_s`; quantiles interpolate linearly between order statistics.\n\n"

@@ -71,7 +71,7 @@ LATENCY_METRICS = (
         "ttft_s",
         "Time to first token, queueing included",
         "arrival of the request (arrival_s)",
-        "end of the step that emits its first token (first_token_s)",
+        "end of the step that emits its first token (first_token_s), and its way to the client (stream_s)",
     ),
     LatencyMetric(
         "tpot_s",
@@ -84,11 +84,12 @@ LATENCY_METRICS = (
         "e2e_s",
         "End-to-end latency (the sojourn time of queueing theory)",
         "arrival of the request (arrival_s)",
-        "end of the step that emits its last token (finished_s)",
+        "end of the step that emits its last token (finished_s), and its way to the client (stream_s)",
     ),
     LatencyMetric(
         "queue_s",
-        "Queueing delay: how long a request waits before any work is done for it",
+        "Queueing delay: how long a request waits before the engine works on it, its time in the front end "
+        "(front_end_s) included",
         "arrival of the request (arrival_s)",
         "start of the step that computes its first prompt tokens (scheduled_s)",
     ),
@@ -101,6 +102,14 @@ VISIBLE_METRIC = LatencyMetric(
     "end of the step that emits the token after its reasoning_tokens",
 )
 """Of requests that reason: in results whose workload has ``reasoning_tokens`` only."""
+
+FRONT_END_METRIC = LatencyMetric(
+    "front_end_s",
+    "Time in the front end before the engine's queue: waiting for a worker, and its work",
+    "arrival of the request (arrival_s)",
+    "its front end hands it to the engine's queue (enqueued_s)",
+)
+"""Of requests of pools with a front end: only in results that have such a pool."""
 
 _INT32, _INT64, _FLOAT64, _STRING = pl.Int32(), pl.Int64(), pl.Float64(), pl.String()
 _LATENCY = {metric.name: metric.description for metric in LATENCY_METRICS}
@@ -152,8 +161,25 @@ EXTRAS = {
     "ttft_visible_s": Column(
         "ttft_visible_s", _FLOAT64, "s", f"{VISIBLE_METRIC.description}; null if none came"
     ),
+    "enqueued_s": Column(
+        "enqueued_s",
+        _FLOAT64,
+        "s",
+        "When its front end handed it to the engine's queue; null without a front end",
+    ),
+    "stream_s": Column(
+        "stream_s",
+        _FLOAT64,
+        "s",
+        "How long its tokens take from the engine to the client; in ttft_s and e2e_s, not in first_token_s and "
+        "finished_s",
+    ),
+    "front_end_s": Column("front_end_s", _FLOAT64, "s", FRONT_END_METRIC.description),
 }
-"""Further columns of ``requests`` that a result has only where its workload has such requests."""
+"""Further columns of ``requests``, which a result has only where its workload or a pool has what they tell of."""
+
+FRONT_END_COLUMNS = ("enqueued_s", "stream_s", "front_end_s")
+"""Those of `EXTRAS` that a result has where a pool has a front end."""
 
 SEGMENTS = (
     Column("replica", _INT32, "-", "Number of the replica"),
@@ -221,10 +247,19 @@ def frame_schema(name: str, extras: Collection[str] = ()) -> pl.Schema:
     return pl.Schema({column.name: column.dtype for column in columns})
 
 
-def result_extras(workload_extras: Collection[str]) -> tuple[str, ...]:
-    """Return those of `EXTRAS` that a result has whose workload has the columns *workload_extras*."""
+def result_extras(workload_extras: Collection[str], *, front_end: bool = False) -> tuple[str, ...]:
+    """Return those of `EXTRAS` that a result has.
+
+    Parameters
+    ----------
+    workload_extras
+        Columns that the workload has.
+    front_end
+        Whether a pool has a front end.
+    """
     visible = {VISIBLE_METRIC.name} if "reasoning_tokens" in workload_extras else set()
-    return tuple(name for name in EXTRAS if name in visible or name in workload_extras)
+    others = {*workload_extras, *visible, *(FRONT_END_COLUMNS if front_end else ())}
+    return tuple(name for name in EXTRAS if name in others)
 
 
 def _latency_keys(metrics: Sequence[LatencyMetric]) -> list[SummaryKey]:
@@ -314,5 +349,8 @@ SUMMARY = (
 )
 """Keys of ``summary.json``, in its order. A value that cannot be told is null."""
 
-EXTRA_SUMMARY = tuple(_latency_keys([VISIBLE_METRIC]))
-"""Keys that follow where the workload has ``reasoning_tokens``."""
+EXTRA_METRICS = (VISIBLE_METRIC, FRONT_END_METRIC)
+"""Latencies that a result has where its frame ``requests`` has their columns."""
+
+EXTRA_SUMMARY = tuple(_latency_keys(EXTRA_METRICS))
+"""Keys that follow where a result has `EXTRA_METRICS`."""

@@ -22,7 +22,7 @@ from servesim.results.latencies import (
     slo_statistics,
 )
 from servesim.results.saturation import backlog_growing
-from servesim.results.schema import SUMMARY, VISIBLE_METRIC
+from servesim.results.schema import EXTRA_METRICS, SUMMARY
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec
@@ -103,9 +103,9 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
     values |= _rates(requests, everything["output_tokens"], values)
     values |= _cost(account, everything["output_tokens"], options)
     summary = {key.name: values[key.name] for key in SUMMARY}
-    if VISIBLE_METRIC.name in requests.collect_schema():
-        summary |= latency_statistics(requests, options.warm_up_s, [VISIBLE_METRIC])
-    return summary
+    columns = requests.collect_schema()
+    extra = [metric for metric in EXTRA_METRICS if metric.name in columns]
+    return summary | latency_statistics(requests, options.warm_up_s, extra)
 
 
 def request_counts(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, Any]:
@@ -170,7 +170,9 @@ def _replica_table(replicas: Sequence[ReplicaAccount], end_s: float, **names: An
         **({} if "replica" in names else {"replicas": len(replicas)}),
         "requests_completed": sum(replica.completed for replica in replicas),
         "requests_rejected": sum(replica.rejected for replica in replicas),
-        "requests_unfinished": sum(replica.waiting + replica.running for replica in replicas),
+        "requests_unfinished": sum(
+            replica.front_end_requests + replica.waiting + replica.running for replica in replicas
+        ),
         "preemptions": sum(replica.preemptions for replica in replicas),
         "output_tokens": sum(replica.output_tokens for replica in replicas),
         "engine_steps": sum(replica.steps for replica in replicas),

@@ -60,8 +60,9 @@ class PerReplica:
 
 @dataclass(frozen=True, slots=True)
 class Sojourns:
-    """Time that requests spent in queue, batch and both, up to the end of the run, per replica."""
+    """Time that requests spent in front end, queue, batch and the last two, up to the end of the run, per replica."""
 
+    front_end_s: PerReplica
     queue_s: PerReplica
     batch_s: PerReplica
     replica_s: PerReplica
@@ -86,8 +87,16 @@ class RunTotals:
     last_event_s: float = 0.0
     _segment_end_s: dict[int, float] = field(default_factory=dict)
     _unfinished: list[tuple[NDArray[np.int32], Floats, Floats]] = field(default_factory=list)
+    _in_front_end: list[tuple[NDArray[np.int32], Floats]] = field(default_factory=list)
 
-    def add_requests(self, first_id: int, arrival_s: Floats, tokens: tuple[Any, Any], outcomes: Rows) -> None:
+    def add_requests(
+        self,
+        first_id: int,
+        arrival_s: Floats,
+        tokens: tuple[Any, Any],
+        outcomes: Rows,
+        front_end: Rows | None = None,
+    ) -> None:
         """Take in consecutive requests: *tokens* are the prompt and the asked-for output lengths."""
         replica, state = outcomes["replica"], outcomes["state"]
         for code, name in enumerate(STATES):
@@ -97,8 +106,27 @@ class RunTotals:
         self.sums["prompt_tokens"].add(replica[started], tokens[0][started])
         self.sums["output_tokens"].add(replica, outcomes["output_tokens"])
         self.sums["request_preemptions"].add(replica, outcomes["preemptions"])
+        if front_end is not None:
+            arrival_s = self._add_front_end(first_id, arrival_s, outcomes, front_end)
         self._add_sojourns(arrival_s, outcomes)
         self._check_causality(first_id, arrival_s, tokens[1], outcomes)
+
+    def _add_front_end(self, first_id: int, arrival_s: Floats, outcomes: Rows, front_end: Rows) -> Floats:
+        """Add the times in front ends, and return when each request reached its engine's queue; NaN: not yet."""
+        replica, enqueued_s = outcomes["replica"], front_end["enqueued_s"]
+        has_one, passed = ~np.isnan(front_end["stream_s"]), ~np.isnan(enqueued_s)
+        self.sums["front_end_s"].add(replica[passed], (enqueued_s - arrival_s)[passed])
+        inside = has_one & ~passed
+        if inside.any():
+            self._in_front_end.append((replica[inside], arrival_s[inside]))
+        if passed.any():
+            self.last_event_s = max(self.last_event_s, float(enqueued_s[passed].max()))
+        self._count_broken(
+            "in the engine's queue before it arrived",
+            enqueued_s < arrival_s,
+            lambda row: f"request {first_id + row}",
+        )
+        return np.where(has_one, enqueued_s, arrival_s)
 
     def _add_sojourns(self, arrival_s: Floats, outcomes: Rows) -> None:
         """Add what completed requests waited and ran; keep the unfinished until the run's end is known."""
@@ -113,7 +141,7 @@ class RunTotals:
         self.sums["replica_s"].add(replica[done], (finished_s - arrival_s)[done])
         if done.any():
             self.last_event_s = max(self.last_event_s, float(finished_s[done].max()))
-        left = outcomes["state"] == UNFINISHED
+        left = (outcomes["state"] == UNFINISHED) & ~np.isnan(arrival_s)
         if left.any():
             self._unfinished.append((replica[left], arrival_s[left], scheduled_s[left]))
             self.sums["never_scheduled"].add(replica[left & np.isnan(scheduled_s)])
@@ -196,12 +224,17 @@ class RunTotals:
         self.last_event_s = max(self.last_event_s, float(rows["time_s"].max()))
 
     def sojourns(self, end_s: float, replicas: int) -> Sojourns:
-        """Return the time spent in queue, batch and both within [0, *end_s*].
+        """Return the time spent in front end, queue, batch and the last two within [0, *end_s*].
 
-        Waiting is arrival to scheduled and preempted to readmitted; running is the rest until the request
-        finishes. What is unfinished counts until *end_s*. A rejected request spends no time.
+        Waiting is arrival (with a front end, the end of its work) to scheduled, and preempted to readmitted;
+        running is the rest until the request finishes. What is unfinished counts until *end_s*. A rejected request
+        spends no time behind the front end.
         """
-        queue, batch, both = (self.sums[name].copy() for name in ("queue_s", "batch_s", "replica_s"))
+        front_end, queue, batch, both = (
+            self.sums[name].copy() for name in ("front_end_s", "queue_s", "batch_s", "replica_s")
+        )
+        for replica, arrival_s in self._in_front_end:
+            front_end.add(replica, end_s - arrival_s)
         for replica, arrival_s, scheduled_s in self._unfinished:
             until_s = np.where(np.isnan(scheduled_s), end_s, scheduled_s)
             queue.add(replica, until_s - arrival_s)
@@ -212,4 +245,4 @@ class RunTotals:
         gaps_s = np.array([gap[r] + (out[r] - back[r]) * end_s for r in index.tolist()])
         queue.add(index, gaps_s)
         batch.add(index, -gaps_s)
-        return Sojourns(queue, batch, both)
+        return Sojourns(front_end, queue, batch, both)

@@ -64,6 +64,24 @@ class HostSpec(_Section):
     )
 
 
+class FrontEndSpec(_Section):
+    """What stands before and behind the engine of each replica: HTTP, tokenization, streaming; null: as its version.
+
+    A request waits for one of the workers, first come, first served, then joins the engine's queue.
+    """
+
+    workers: int | None = Field(default=None, ge=1, description="Requests that it works on at once.")
+    request_s: float | None = Field(
+        default=None, ge=0, description="Time of a worker for each request, before the engine sees it."
+    )
+    prompt_token_s: float | None = Field(
+        default=None, ge=0, description="What each token of the prompt adds to that."
+    )
+    stream_s: float | None = Field(
+        default=None, ge=0, description="Time that each token takes from the engine to the client."
+    )
+
+
 class EngineSpec(_Section):
     """Settings of the inference engine on every replica of a pool, named as vLLM names them where it does."""
 
@@ -73,6 +91,9 @@ class EngineSpec(_Section):
     )
     host: HostSpec = Field(
         default_factory=HostSpec, description="What its host takes, where you know better."
+    )
+    front_end: FrontEndSpec = Field(
+        default_factory=FrontEndSpec, description="What stands before and behind it; by default nothing."
     )
     max_num_seqs: int = Field(default=256, ge=1, description="Most sequences in one step's batch.")
     max_num_batched_tokens: int = Field(

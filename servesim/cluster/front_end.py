@@ -1,0 +1,141 @@
+"""The front end of a replica: what a request passes before its engine's queue, and its tokens after the engine.
+
+A request waits for one of the workers (first come, first served), which speak HTTP and tokenize, and joins the queue of
+the engine when its worker is done. How long that takes is known when it arrives, so it costs one event. On the way
+back every token takes the same time to the client, side by side: that moves what clients see, not the engine, and
+costs an event only where somebody waits for answers (`servesim.cluster.closed_loop`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush, heapreplace
+
+from servesim.catalog import FrontEndCosts
+from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.records import FRONT_END, OUTCOME, STATES
+from servesim.cluster.replica import NEVER, Replica
+from servesim.cluster.request import Request
+from servesim.cluster.system import System
+
+UNFINISHED = STATES.index("unfinished")
+
+
+class FrontEnd:
+    """The entrance of one replica.
+
+    Parameters
+    ----------
+    costs
+        What it takes.
+    replica
+        Where its requests go; idle.
+    system
+        The cluster's clock and buffers.
+    """
+
+    __slots__ = (
+        *(
+            "_answers",
+            "_arrived",
+            "_being_read",
+            "_deliver_wakeup",
+            "_free_s",
+            "_hand_over_wakeup",
+            "_on_leave",
+        ),
+        *("_priority", "area_s", "costs", "handed_over_s", "replica", "system"),
+    )
+
+    def __init__(self, costs: FrontEndCosts, replica: Replica, system: System) -> None:
+        self.costs = costs
+        self.replica = replica
+        self.system = system
+        self.area_s = 0.0  # integral of the number of requests in it
+        self.handed_over_s = 0.0  # when it last did
+        self._free_s = [0.0] * costs.workers  # heap: when each worker has done all that has arrived
+        self._being_read: list[tuple[float, int, Request]] = []  # heap by the time at which it is done
+        self._arrived = 0
+        self._answers: deque[tuple[float, Request]] = (
+            deque()
+        )  # on their way, by the time at which they get there
+        self._on_leave: Callable[[Request, float], None] | None = None
+        # Among simultaneous events: after arrivals, before ends of steps, each at a place of its own.
+        self._priority = ARRIVAL + 1 + 2 * replica.index
+        self._hand_over_wakeup, self._deliver_wakeup = Wakeup(self._hand_over), Wakeup(self._deliver)
+
+    def enqueue(self, request: Request, now: float) -> None:
+        """Take a request; hand it over when a worker has read it."""
+        costs, free_s = self.costs, self._free_s
+        ready_s = max(now, free_s[0]) + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
+        heapreplace(free_s, ready_s)
+        if ready_s <= now:
+            self._enqueue(request, now)
+            return
+        self.area_s -= now
+        self.replica.load[self.replica.position] += 1
+        self._arrived += 1
+        heappush(self._being_read, (ready_s, self._arrived, request))
+        self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
+
+    def _hand_over(self) -> None:
+        """Hand over who has been read by now."""
+        now = self.system.clock._now
+        while self._being_read and self._being_read[0][0] <= now:
+            request = heappop(self._being_read)[2]
+            self.area_s += now
+            self.replica.load[self.replica.position] -= 1  # which counts it anew
+            self._enqueue(request, now)
+
+    def _enqueue(self, request: Request, now: float) -> None:
+        self.handed_over_s = now
+        self.system.front_ends += FRONT_END.pack.pack(request.request_id, now, self.costs.stream_s)
+        self.replica.enqueue(request, now)
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def on_leave(self) -> Callable[[Request, float], None] | None:
+        """Called with every request whose client has its last token or its refusal, and the time."""
+        return self._on_leave
+
+    @on_leave.setter
+    def on_leave(self, listener: Callable[[Request, float], None]) -> None:
+        self._on_leave = listener
+        self.replica.on_leave = self._send if self.costs.stream_s > 0.0 else listener
+
+    def _send(self, request: Request, now: float) -> None:
+        """Send the last token to the client."""
+        received_s = now + self.costs.stream_s
+        self._answers.append((received_s, request))
+        self.system.clock.wake(self._deliver_wakeup, received_s, self._priority + 1)
+
+    def _deliver(self) -> None:
+        """Tell of the clients that have their last token by now."""
+        assert self._on_leave is not None, "somebody listens, or nothing is sent"
+        now = self.system.clock._now
+        while self._answers and self._answers[0][0] <= now:
+            self._on_leave(self._answers.popleft()[1], now)
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def is_idle(self) -> bool:
+        """Return whether it works on nothing."""
+        return not self._being_read
+
+    def idle_since_s(self) -> float:
+        """Return when it last did anything, the way of the last token included; asked for when all is done."""
+        last_s = self.replica.idle_since_s + self.costs.stream_s if self.replica.completed else 0.0
+        return max(self.handed_over_s, last_s)
+
+    def close(self, now: float) -> None:
+        """End the run: write down who is still in it, and fill in the replica's account."""
+        inside = sorted(request.request_id for _, _, request in self._being_read)
+        for request_id in inside:
+            row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
+            self.system.front_ends += FRONT_END.pack.pack(request_id, NEVER, self.costs.stream_s)
+            self.system.outcomes += OUTCOME.pack.pack(*row)
+        account = self.replica.account
+        account.front_end_area_s = self.area_s + now * len(inside)
+        account.front_end_requests = len(inside)
