@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from servesim.catalog import FrontEndCosts
 from servesim.cluster.arrivals import Group
 from servesim.cluster.closed_loop import OPEN, Loop
 from servesim.cluster.engine import Engine
+from servesim.cluster.front_end import FrontEnd
 from servesim.cluster.records import (
     EVENT,
     EVENT_KINDS,
     FINISH_REASONS,
+    FRONT_END,
     OUTCOME,
     SEGMENT,
     STATES,
@@ -88,6 +91,7 @@ class Run:
     accounts: list[ReplicaAccount]
     replicas: list[Replica]
     end_s: float
+    front_ends: np.ndarray
 
     def times(self, name: str) -> list[float | None]:
         """Return a column of times by request, None where it has not happened."""
@@ -150,6 +154,7 @@ def run(
     stop_s: float | None = None,
     loop: Loop = OPEN,
     horizon_s: float | None = None,
+    front_end: FrontEndCosts | None = None,
 ) -> Run:
     """Simulate *requests* and return the rows."""
     buffers = Buffers()
@@ -174,7 +179,8 @@ def run(
         )
         for account in accounts
     ]
-    group = Group("model", members, load, router)
+    front_ends = [] if front_end is None else [FrontEnd(front_end, member, system) for member in members]
+    group = Group("model", members, load, router, entrances=front_ends or None)
     arrivals = loop.arrivals(
         iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=horizon_s
     )
@@ -182,10 +188,14 @@ def run(
         system.clock.stop_at(stop_s)
     arrivals.start()
     stopped = system.clock.run_until_stopped()
-    end_s = (
-        system.clock.now if stopped else max([arrivals.last_s, *(member.idle_since_s for member in members)])
-    )
+    ends_s = [
+        *(member.idle_since_s for member in members),
+        *(entrance.idle_since_s() for entrance in front_ends),
+    ]
+    end_s = system.clock.now if stopped else max([arrivals.last_s, *ends_s])
     arrivals.hand_over()
+    for entrance in front_ends:
+        entrance.close(end_s)
     for member in members:
         member.close(end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
@@ -197,4 +207,5 @@ def run(
         accounts=accounts,
         replicas=members,
         end_s=end_s,
+        front_ends=np.frombuffer(bytes(buffers.front_ends), FRONT_END.dtype),
     )

@@ -125,7 +125,7 @@ def _requests(replica: ReplicaAccount, totals: RunTotals) -> Iterator[Finding]:
         ),
         ("requests never scheduled or preempted and not readmitted = in the queue", waiting, replica.waiting),
         (
-            "accepted requests = completed + unfinished, without those in the front end",
+            "accepted requests = completed + unfinished",
             sums["completed"][index] + unfinished - replica.front_end_requests,
             replica.enqueued,
         ),

@@ -208,9 +208,10 @@ class _Arrivals:
         self.missing = frame.height
         has_reasoning = "reasoning_tokens" in frame.columns
         self.visible_s = np.full(frame.height, np.nan) if has_reasoning else None
-        self.front_end: Rows | None = (
-            np.full(frame.height, (-1, np.nan, np.nan), dtype=FRONT_END.dtype) if front_end else None
-        )
+        self.front_end: Rows | None = None
+        if front_end:
+            self.front_end = np.zeros(frame.height, dtype=FRONT_END.dtype)
+            self.front_end["enqueued_s"] = self.front_end["stream_s"] = np.nan
 
     def see(self, rows: Rows) -> None:
         """Take in when some of the requests first emitted a token that the user sees."""

@@ -147,11 +147,12 @@ def queue_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFra
         ``replica, bin, waiting_requests, running_requests``, a row per replica and bin. Preempted requests wait.
     """
     levels = Levels(grid, replicas, ("waiting", "running"))
-    columns = ("replica", "state", "arrival_s", "scheduled_s", "finished_s")
-    for piece in pieces(frames.lazy("requests"), *columns) if grid.bins else ():
+    columns = ("replica", "state", "queued_s", "scheduled_s", "finished_s")
+    requests = frames.lazy("requests").with_columns(queued_s=_queued_s(frames))
+    for piece in pieces(requests, *columns) if grid.bins else ():
         accepted = piece.filter((pl.col("state") != "rejected") & pl.col("replica").is_not_null())
         for column, changes in (
-            ("arrival_s", {"waiting": 1.0}),
+            ("queued_s", {"waiting": 1.0}),
             ("scheduled_s", {"waiting": -1.0, "running": 1.0}),
             ("finished_s", {"running": -1.0}),
         ):
@@ -164,6 +165,13 @@ def queue_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFra
             levels.jump(replica, times_s, waiting=change, running=-change)
     means = {f"{name}_requests": levels.integral(name) / grid.widths_s for name in ("waiting", "running")}
     return _long(grid, replicas, means)
+
+
+def _queued_s(frames: Frames) -> pl.Expr:
+    """Return when a request reached its engine's queue: as it arrived, or when its front end was done."""
+    if "enqueued_s" not in frames.lazy("requests").collect_schema():
+        return pl.col("arrival_s")
+    return pl.when(pl.col("stream_s").is_null()).then("arrival_s").otherwise("enqueued_s")
 
 
 def work_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFrame:

@@ -59,7 +59,7 @@ class Cluster:
         return [
             [getattr(request, attribute) for request in replica.taken]
             for group in self.groups
-            for replica in group.replicas
+            for replica in group.entrances
         ]
 
 
@@ -153,7 +153,7 @@ def test_tags_of_a_request_reach_it():
     cluster = Cluster(["model"])
     tags = {name: pl.lit(name, pl.String) for name in ("tenant", "session", "model")}
     cluster.serve([frame([(0.0, 3, 4, 7)]).with_columns(**tags)])
-    (request,) = cluster.groups[0].replicas[0].taken
+    (request,) = cluster.groups[0].entrances[0].taken
     assert (request.tenant, request.session, request.priority) == ("tenant", "session", 7)
     assert (request.prompt_tokens, request.output_tokens) == (3, 4)
 

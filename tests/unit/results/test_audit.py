@@ -51,7 +51,13 @@ def test_sound_runs_pass(plain, preempted, unfinished):
             9,
             "replica 0: KV blocks taken at the end, at most, and there are (got '(0, 9, 8)')",
         ),
-        ("waiting", 1, "replica 0: unfinished requests = in the queue + in the batch (got 0). expected 1"),
+        (
+            "waiting",
+            1,
+            "replica 0: unfinished requests = in the front end + in the queue + in the batch (got 0). expected 1",
+        ),
+        ("front_end_area_s", 0.1, "replica 0: integral of the requests in the front end = sum"),
+        ("front_end_requests", 1, "replica 0: unfinished requests = in the front end + in the queue"),
     ],
 )
 def test_replica_that_counts_wrong(plain, key, value, expected):
