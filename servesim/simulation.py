@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from servesim._version import __version__
 from servesim.cluster.build import Plugins, Pool, build_plugins, build_pool, uses_oracle
-from servesim.cluster.closed_loop import Loop
+from servesim.cluster.capacity import capacity_requests_per_s
+from servesim.cluster.closed_loop import OPEN, Loop
 from servesim.cluster.cluster import Cluster
 from servesim.cluster.late import TooLate
 from servesim.errors import ScenarioError
@@ -168,6 +170,7 @@ def simulate(
                 warm_up_s=scenario.run.warm_up_s,
                 slo=scenario.slo,
                 pools={pool.spec.name: _hardware(pool, scenario) for pool in pools},
+                closed_loop=loop != OPEN,
                 workload_notes=workload.notes,
             ),
             host=_host(started_at, started_s),
@@ -207,6 +210,7 @@ def _hardware(pool: Pool, scenario: Scenario) -> PoolHardware:
     return PoolHardware(
         gpus_per_replica=pool.spec.parallelism.gpus,
         gpu_usd_per_h=pool.gpu.usd_per_h if price is None else price,
+        capacity=partial(capacity_requests_per_s, pool.engine, pool.latency, front_end=pool.front_end),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from servesim.results.units import count_text, number_text, seconds_text
+from servesim.results.pool_load import NEAR_KNEE_RATIO
+from servesim.results.units import count_text, number_text, ratio_text, seconds_text
+
+SATURATED = "latencies depend on the length of the run"
 
 
 def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list[str]:
@@ -28,14 +31,39 @@ def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list
         notes.append(f"warning: {count_text(count)} requests rejected: {reason}{limit}")
     if summary.get("requests_cut"):
         notes.append(f"note: {count_text(summary['requests_cut'])} outputs were cut at the context limit")
-    if summary.get("backlog_growing"):
+    notes += _load_notes(summary.get("pools") or [])
+    if summary.get("backlog_growing") and not any(note.endswith(SATURATED) for note in notes):
         notes.append(
-            "warning: the backlog grew with the arrivals: the cluster is likely saturated, and latencies depend "
-            "on the length of the run"
+            f"warning: the backlog grew with the arrivals: the cluster is likely saturated, and {SATURATED}"
         )
     if summary.get("interrupted"):
         notes.append("warning: interrupted: partial results")
     return notes
+
+
+def _load_notes(pools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which pools are at what they can serve, or near it, and where run and latency model disagree on that."""
+    notes = []
+    for pool in pools:
+        state, ratio = pool.get("load_state"), pool.get("load_ratio")
+        if state not in ("saturated", "near_knee"):
+            continue
+        load = "" if ratio is None else f" (load {ratio_text(ratio)} of {_capacity(pool)})"
+        if state == "near_knee":
+            notes.append(
+                f"note: pool {pool['pool']} is near its knee{load}: small errors of step times move latencies a lot"
+            )
+            continue
+        below = ratio is not None and ratio < NEAR_KNEE_RATIO
+        reason = (
+            "; what it can serve by its step times is more: bursts, preemptions, routing?" if below else ""
+        )
+        notes.append(f"warning: pool {pool['pool']} is saturated{load}{reason}: {SATURATED}")
+    return notes
+
+
+def _capacity(pool: Mapping[str, Any]) -> str:
+    return f"{number_text(pool['capacity_requests_per_s'])} requests/s"
 
 
 def _workload_notes(counts: Mapping[str, Any]) -> list[str]:

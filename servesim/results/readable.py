@@ -37,6 +37,8 @@ def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
     if summary.get("slo_met_ratio") is not None:
         goodput = number_text(summary.get("goodput_requests_per_s"))
         facts["slo met"] = f"{ratio_text(summary['slo_met_ratio'])}, goodput {goodput} requests/s"
+    if loads := [_load_text(pool, many=len(summary["pools"]) > 1) for pool in summary.get("pools") or []]:
+        facts["load"] = ", ".join(loads)
     facts["kv cache"] = f"{ratio_text(summary['kv_used_ratio_max'])} at most"
     facts["utilization"] = ratio_text(summary.get("utilization_ratio"))
     facts["gpu hours"] = number_text(summary.get("gpu_hours"))
@@ -47,6 +49,16 @@ def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
         names = ", ".join(dict.fromkeys(unpriced))
         facts["cost"] = f"unknown: no list price of {names}; cost.gpu_usd_per_h sets one"
     return facts
+
+
+def _load_text(pool: Mapping[str, Any], *, many: bool) -> str:
+    """Return how close a pool is to what it can serve."""
+    name = f"{pool['pool']} " if many else ""
+    state = str(pool.get("load_state", "-")).replace("_", " ")
+    if pool.get("load_ratio") is None:
+        return f"{name}{state}"
+    capacity = number_text(pool["capacity_requests_per_s"])
+    return f"{name}{state}, {ratio_text(pool['load_ratio'])} of {capacity} requests/s"
 
 
 def latency_table(summary: Mapping[str, Any]) -> tuple[Row, list[Row]]:

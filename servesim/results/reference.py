@@ -11,6 +11,7 @@ from servesim.results.schema import (
     EXTRAS,
     FRAMES,
     LATENCY_METRICS,
+    POOL_LOAD,
     STATISTICS,
     SUMMARY,
     Column,
@@ -61,6 +62,7 @@ def metrics_page() -> str:
     metrics = (*LATENCY_METRICS, *EXTRA_METRICS)
     latencies = [(f"`{m.name}`", f"{m.description}.", m.start, m.end) for m in metrics]
     keys = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in (*SUMMARY, *EXTRA_SUMMARY)]
+    load = [(f"`{key.name}`", key.unit, f"{key.description}.") for key in POOL_LOAD]
     statistics = ", ".join(f"`_{statistic}`" for statistic in STATISTICS)
     return (
         "# Metrics\n\n"
@@ -74,6 +76,8 @@ def metrics_page() -> str:
         "## Keys of summary.json\n\n"
         "A value that cannot be told, such as a latency when nothing completed, is null.\n\n"
         f"{_table(('key', 'unit', 'meaning'), keys)}\n"
+        "Each pool in `pools` also has, named `pools.NAME.KEY` where a metric is asked for:\n\n"
+        f"{_table(('key', 'unit', 'meaning'), load)}\n"
         f"{_parity_section()}"
     )
 

@@ -45,3 +45,10 @@ def backlog_growing(requests: pl.LazyFrame) -> bool:
         found[f"waiting {share}"] - found["waiting 0.0"] > NOISE_FACTOR * math.sqrt(found[f"arrived {share}"])
         for share in SHARES
     )
+
+
+def queued_s(requests: pl.LazyFrame) -> pl.Expr:
+    """Return when a request reached its engine's queue: as it arrived, or when its front end was done."""
+    if "enqueued_s" not in requests.collect_schema():
+        return pl.col("arrival_s")
+    return pl.when(pl.col("stream_s").is_null()).then("arrival_s").otherwise("enqueued_s")

@@ -343,11 +343,37 @@ SUMMARY = (
     SummaryKey("interrupted", "-", "Whether the user stopped the run before its end"),
     SummaryKey("models", "-", "Per model: requests and latencies; null unless the workload names several"),
     SummaryKey("tenants", "-", "Per tenant: requests and latencies; null unless the workload names tenants"),
-    SummaryKey("pools", "-", "Per pool: replicas, requests, tokens, utilization and KV use"),
+    SummaryKey(
+        "pools",
+        "-",
+        "Per pool: replicas, requests, tokens, utilization, KV use, and how close it is to what it can serve",
+    ),
     SummaryKey("replicas", "-", "Per replica: requests, tokens, utilization and KV use"),
     SummaryKey("workload", "-", "What the reader or generator of the workload counted"),
 )
 """Keys of ``summary.json``, in its order. A value that cannot be told is null."""
+
+POOL_LOAD = (
+    SummaryKey(
+        "load_state",
+        "-",
+        "Whether the pool kept up: `saturated` (the backlog of its requests grew as in backlog_growing; or load_ratio "
+        "is 1 or more; or arrivals wait for answers, or all came at once, and half of them found no room in the "
+        "batch), `near_knee` (load_ratio is 0.8 or more) or `stable`",
+    ),
+    SummaryKey(
+        "load_ratio",
+        "-",
+        "Requests that arrived per second, from the first arrival to the last one, over capacity_requests_per_s",
+    ),
+    SummaryKey(
+        "capacity_requests_per_s",
+        "1/s",
+        "Most requests per second that the pool can serve in the long run, of the lengths that it got "
+        "(docs/model/capacity.md)",
+    ),
+)
+"""Keys of each pool in ``pools``, beside those that each replica has."""
 
 EXTRA_METRICS = (VISIBLE_METRIC, FRONT_END_METRIC)
 """Latencies that a result has where its frame ``requests`` has their columns."""

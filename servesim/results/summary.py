@@ -21,6 +21,7 @@ from servesim.results.latencies import (
     measured,
     slo_statistics,
 )
+from servesim.results.pool_load import Capacity, pool_load
 from servesim.results.saturation import backlog_growing
 from servesim.results.schema import EXTRA_METRICS, SUMMARY
 
@@ -38,10 +39,13 @@ class PoolHardware:
         GPUs of one replica.
     gpu_usd_per_h
         Price of one of them; None when it is not known.
+    capacity
+        Most requests per second that a replica can serve, by what they are like; None when it is not known.
     """
 
     gpus_per_replica: int = 1
     gpu_usd_per_h: float | None = None
+    capacity: Capacity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,8 @@ class SummaryOptions:
         Latency targets, as the scenario sets them.
     pools
         Hardware by name of the pool; a pool that is missing has one GPU of unknown price per replica.
+    closed_loop
+        Whether arrivals depend on what happens in the run.
     workload_notes
         What the workload counted while it was read or generated.
     """
@@ -63,6 +69,7 @@ class SummaryOptions:
     warm_up_s: float = 0.0
     slo: SloSpec | None = None
     pools: Mapping[str, PoolHardware] = field(default_factory=dict)
+    closed_loop: bool = False
     workload_notes: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
@@ -89,10 +96,7 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
         "interrupted": account.interrupted,
         "models": _tag_table(requests, "model", options.warm_up_s, least=2),
         "tenants": _tag_table(requests, "tenant", options.warm_up_s, least=1),
-        "pools": [
-            _replica_table([r for r in account.replicas if r.pool == pool], account.end_s, pool=pool)
-            for pool in dict.fromkeys(replica.pool for replica in account.replicas)
-        ],
+        "pools": _pool_tables(requests, account, options),
         "replicas": [
             _replica_table([r], account.end_s, replica=r.replica, pool=r.pool) for r in account.replicas
         ],
@@ -179,6 +183,26 @@ def _replica_table(replicas: Sequence[ReplicaAccount], end_s: float, **names: An
         "utilization_ratio": _ratio(busy_s, len(replicas) * end_s),
         "kv_used_ratio_max": max(kv_ratios, default=None),
     }
+
+
+def _pool_tables(
+    requests: pl.LazyFrame, account: ClusterAccount, options: SummaryOptions
+) -> list[dict[str, Any]]:
+    """Return what each pool did, and how close that was to what it can do."""
+    pools: dict[str, list[ReplicaAccount]] = {}
+    for replica in account.replicas:
+        pools.setdefault(replica.pool, []).append(replica)
+    tables = []
+    for pool, replicas in pools.items():
+        numbers = [replica.replica for replica in replicas]
+        load = pool_load(
+            requests.filter(pl.col("replica").is_in(numbers)) if len(pools) > 1 else requests,
+            replicas,
+            options.pools.get(pool, PoolHardware()).capacity,
+            closed_loop=options.closed_loop,
+        )
+        tables.append(_replica_table(replicas, account.end_s, pool=pool) | load)
+    return tables
 
 
 def _cost(account: ClusterAccount, output_tokens: int, options: SummaryOptions) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from servesim.cluster.records import EVENT_KINDS
 from servesim.results.frames import Frames
+from servesim.results.saturation import queued_s
 from servesim.results.steps import Floats, durations_s
 
 _PIECE_ROWS = 1 << 21
@@ -148,7 +149,8 @@ def queue_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFra
     """
     levels = Levels(grid, replicas, ("waiting", "running"))
     columns = ("replica", "state", "queued_s", "scheduled_s", "finished_s")
-    requests = frames.lazy("requests").with_columns(queued_s=_queued_s(frames))
+    requests = frames.lazy("requests")
+    requests = requests.with_columns(queued_s=queued_s(requests))
     for piece in pieces(requests, *columns) if grid.bins else ():
         accepted = piece.filter((pl.col("state") != "rejected") & pl.col("replica").is_not_null())
         for column, changes in (
@@ -165,13 +167,6 @@ def queue_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFra
             levels.jump(replica, times_s, waiting=change, running=-change)
     means = {f"{name}_requests": levels.integral(name) / grid.widths_s for name in ("waiting", "running")}
     return _long(grid, replicas, means)
-
-
-def _queued_s(frames: Frames) -> pl.Expr:
-    """Return when a request reached its engine's queue: as it arrived, or when its front end was done."""
-    if "enqueued_s" not in frames.lazy("requests").collect_schema():
-        return pl.col("arrival_s")
-    return pl.when(pl.col("stream_s").is_null()).then("arrival_s").otherwise("enqueued_s")
 
 
 def work_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFrame:
