@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from servesim.errors import ScenarioError, nearest
-from servesim.results.schema import EXTRA_SUMMARY, LATENCY_METRICS, STATISTICS, SUMMARY
+from servesim.results.schema import EXTRA_SUMMARY, LATENCY_METRICS, POOL_LOAD, STATISTICS, SUMMARY
 
 Better = Literal["lower", "higher"]
 
@@ -29,11 +29,18 @@ _LOWER = frozenset(
     {f"{metric.name}_{statistic}" for metric in LATENCY_METRICS for statistic in STATISTICS}
     | {key.name for key in EXTRA_SUMMARY}
     | {"preemptions", "requests_rejected", "requests_unfinished", "requests_cut", "duration_s", "gpu_hours"}
-    | {"cost_usd", "usd_per_million_output_tokens", "kv_used_ratio_max", "utilization_ratio", "engine_steps"}
+    | {
+        "cost_usd",
+        "usd_per_million_output_tokens",
+        "kv_used_ratio_max",
+        "utilization_ratio",
+        "engine_steps",
+        "load_ratio",
+    }
 )
 _HIGHER = frozenset(
     {"requests_completed", "requests_per_s", "prompt_tokens_per_s", "output_tokens_per_s"}
-    | {"slo_met_ratio", "goodput_requests_per_s"}
+    | {"slo_met_ratio", "goodput_requests_per_s", "capacity_requests_per_s"}
 )
 
 
@@ -46,7 +53,7 @@ def better(metric: str) -> Better | None:
 def unit_of(metric: str) -> str:
     """Return the unit of *metric*, as the summary declares it."""
     last = metric.rpartition(".")[2]
-    return next((key.unit for key in (*SUMMARY, *EXTRA_SUMMARY) if key.name == last), "-")
+    return next((key.unit for key in (*SUMMARY, *EXTRA_SUMMARY, *POOL_LOAD) if key.name == last), "-")
 
 
 def numbers(summary: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from servesim.results.schema import SUMMARY
+from servesim.results.schema import POOL_LOAD, SUMMARY
 from servesim.results.units import count_text, number_text, ratio_text, seconds_text
 
-_UNITS = {key.name: key.unit for key in SUMMARY}
+_UNITS = {key.name: key.unit for key in (*SUMMARY, *POOL_LOAD)}
 _UNITS |= {"requests": "requests", "replicas": "replicas", "output_tokens": "tokens", "slo_met_ratio": "0-1"}
 _COUNTED = {"requests", "times", "steps", "tokens", "replicas"}
 

@@ -52,7 +52,13 @@ _TITLES = {
     "cost_usd": "cost",
     "usd_per_million_output_tokens": "cost per million output tokens",
 }
-_WORDS = {"slo_met_ratio": "SLO met", "utilization_ratio": "utilization", "kv_used_ratio_max": "KV cache max"}
+_WORDS = {
+    "slo_met_ratio": "SLO met",
+    "utilization_ratio": "utilization",
+    "kv_used_ratio_max": "KV cache max",
+    "load_ratio": "load",
+    "capacity_requests_per_s": "capacity",
+}
 
 
 def cards(summary: Mapping[str, Any]) -> Markup:
@@ -154,7 +160,9 @@ def _by_requests(found: Mapping[str, Mapping[str, Any]]) -> Any:
 
 def pools(runs: Summaries) -> Markup:
     """Return the table of pools, a row per pool and run."""
-    return _parts(runs, "pools", "pool", ("replicas", *_REPLICA_KEYS))
+    return _parts(
+        runs, "pools", "pool", ("replicas", *_REPLICA_KEYS, "load_ratio", "capacity_requests_per_s")
+    )
 
 
 def replicas(runs: Summaries) -> Markup:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from servesim.results.pool_load import NEAR_KNEE_RATIO
-from servesim.results.units import count_text, number_text, ratio_text, seconds_text
+from servesim.results.readable import load_text
+from servesim.results.units import count_text, number_text, seconds_text
 
 SATURATED = "latencies depend on the length of the run"
 
@@ -48,7 +49,7 @@ def _load_notes(pools: Sequence[Mapping[str, Any]]) -> list[str]:
         state, ratio = pool.get("load_state"), pool.get("load_ratio")
         if state not in ("saturated", "near_knee"):
             continue
-        load = "" if ratio is None else f" (load {ratio_text(ratio)} of {_capacity(pool)})"
+        load = load_text(pool) and f" (load {load_text(pool)})"
         if state == "near_knee":
             notes.append(
                 f"note: pool {pool['pool']} is near its knee{load}: small errors of step times move latencies a lot"
@@ -60,10 +61,6 @@ def _load_notes(pools: Sequence[Mapping[str, Any]]) -> list[str]:
         )
         notes.append(f"warning: pool {pool['pool']} is saturated{load}{reason}: {SATURATED}")
     return notes
-
-
-def _capacity(pool: Mapping[str, Any]) -> str:
-    return f"{number_text(pool['capacity_requests_per_s'])} requests/s"
 
 
 def _workload_notes(counts: Mapping[str, Any]) -> list[str]:

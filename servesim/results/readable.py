@@ -11,6 +11,9 @@ from servesim.results.units import count_text, latency_unit, number_text, ratio_
 GROUP_TABLES = {"class": "slo_classes", "model": "models", "tenant": "tenants"}
 """Title of a table of groups to its key of the summary."""
 
+TIMES = 10.0
+"""A share of as much as this is told as a multiple, not in percent."""
+
 Row = list[str]
 
 
@@ -37,8 +40,8 @@ def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
     if summary.get("slo_met_ratio") is not None:
         goodput = number_text(summary.get("goodput_requests_per_s"))
         facts["slo met"] = f"{ratio_text(summary['slo_met_ratio'])}, goodput {goodput} requests/s"
-    if loads := [_load_text(pool, many=len(summary["pools"]) > 1) for pool in summary.get("pools") or []]:
-        facts["load"] = ", ".join(loads)
+    if pools := [pool for pool in summary.get("pools") or [] if pool.get("load_state")]:
+        facts["load"] = "; ".join(_pool_text(pool, many=len(pools) > 1) for pool in pools)
     facts["kv cache"] = f"{ratio_text(summary['kv_used_ratio_max'])} at most"
     facts["utilization"] = ratio_text(summary.get("utilization_ratio"))
     facts["gpu hours"] = number_text(summary.get("gpu_hours"))
@@ -51,14 +54,20 @@ def use_facts(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict
     return facts
 
 
-def _load_text(pool: Mapping[str, Any], *, many: bool) -> str:
-    """Return how close a pool is to what it can serve."""
+def _pool_text(pool: Mapping[str, Any], *, many: bool) -> str:
+    """Return whether a pool kept up, and its load."""
     name = f"{pool['pool']} " if many else ""
-    state = str(pool.get("load_state", "-")).replace("_", " ")
-    if pool.get("load_ratio") is None:
-        return f"{name}{state}"
-    capacity = number_text(pool["capacity_requests_per_s"])
-    return f"{name}{state}, {ratio_text(pool['load_ratio'])} of {capacity} requests/s"
+    load = load_text(pool)
+    return f"{name}{pool['load_state'].replace('_', ' ')}{load and f', {load}'}"
+
+
+def load_text(pool: Mapping[str, Any]) -> str:
+    """Return how much of what a pool can serve was asked of it; nothing if that is not known."""
+    ratio = pool["load_ratio"]
+    if ratio is None:
+        return ""
+    share = f"{ratio_text(ratio)} of" if ratio < TIMES else f"{number_text(ratio)} times"
+    return f"{share} {number_text(pool['capacity_requests_per_s'])} requests/s"
 
 
 def latency_table(summary: Mapping[str, Any]) -> tuple[Row, list[Row]]:

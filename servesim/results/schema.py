@@ -363,8 +363,9 @@ POOL_LOAD = (
     ),
     SummaryKey(
         "load_ratio",
-        "-",
-        "Requests that arrived per second, from the first arrival to the last one, over capacity_requests_per_s",
+        "0-1",
+        "Requests that arrived per second, from the first arrival to the last one, over capacity_requests_per_s: "
+        "more than 1 under overload; null if all came at once",
     ),
     SummaryKey(
         "capacity_requests_per_s",

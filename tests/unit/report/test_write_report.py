@@ -193,7 +193,7 @@ def test_what_qualifies_the_numbers(tmp_path):
     write_report(result, tmp_path / "report.html")
     notes = Parts((tmp_path / "report.html").read_text()).texts["li"]
     assert re.match(r"warning: \d+ requests rejected", notes[0])
-    assert notes[1].startswith("warning: the backlog grew")
+    assert notes[1].startswith("warning: pool main is saturated (load ")
     assert any("not validated" in note for note in notes)
     assert "Events" in charts_of((tmp_path / "report.html").read_text())
 
