@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -136,16 +136,8 @@ def simulate(
     pools = [build_pool(spec, latency) for spec in scenario.cluster.pools]
     plugins = build_plugins(scenario, router=router, scheduler=scheduler)
     workload = build_workload(scenario.workload, seed=scenario.seed)
-    served = {pool.spec.model for pool in pools}
     given = {"router": router, "scheduler": scheduler, "latency": latency}
-    front_end = any(pool.front_end.takes_time for pool in pools)
-    extras = result_extras(workload.extras, front_end=front_end)
-    recorder = FrameRecorder(
-        MemorySink(extras) if out is None else ParquetSink(Path(out), extras),
-        default_model=served.pop() if len(served) == 1 else None,
-        extras=workload.extras,
-        front_end=front_end,
-    )
+    recorder = _recorder(pools, workload.extras, out)
     # Digested before the run: a trace that vanishes meanwhile must not cost its result.
     provenance = _provenance(scenario, pools, plugins, given=given)
     cluster = Cluster(pools, plugins, recorder, seed=scenario.seed)
@@ -178,6 +170,21 @@ def simulate(
         if out is not None:
             result.save(out)
     return result
+
+
+def _recorder(
+    pools: Sequence[Pool], workload_extras: Collection[str], out: str | Path | None
+) -> FrameRecorder:
+    """Return the recorder of a run: in memory, or on disk beside *out*."""
+    served = {pool.spec.model for pool in pools}
+    front_end = any(pool.front_end.takes_time for pool in pools)
+    extras = result_extras(workload_extras, front_end=front_end)
+    return FrameRecorder(
+        MemorySink(extras) if out is None else ParquetSink(Path(out), extras),
+        default_model=served.pop() if len(served) == 1 else None,
+        extras=workload_extras,
+        front_end=front_end,
+    )
 
 
 @contextmanager

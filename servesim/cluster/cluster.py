@@ -155,16 +155,7 @@ class Cluster:
         finally:
             if collecting:
                 gc.enable()
-        # A run that was not stopped ends with its last arrival or the last request to leave.
-        end_s = (
-            clock.now
-            if stopped
-            else max(
-                arrivals.last_s,
-                *[replica.idle_since_s for replica in self.replicas],
-                *[front_end.idle_since_s() for front_end in self.front_ends],
-            )
-        )
+        end_s = clock.now if stopped else self._last_s(arrivals)
         sampler.flush()
         return self._close(end_s, arrivals, interrupted=self._interrupted and stopped)
 
@@ -172,6 +163,12 @@ class Cluster:
         """End the run at the present simulated time, keeping what has happened. Safe in a signal handler."""
         self._interrupted = True
         self.system.clock.stop()
+
+    def _last_s(self, arrivals: Arrivals) -> float:
+        """Return when a run ends that was not stopped: with its last arrival or the last request to leave."""
+        idle_s = [replica.idle_since_s for replica in self.replicas]
+        idle_s += [front_end.idle_since_s() for front_end in self.front_ends]
+        return max(arrivals.last_s, *idle_s)
 
     def _close(self, end_s: float, arrivals: Arrivals, *, interrupted: bool) -> ClusterAccount:
         arrivals.hand_over()

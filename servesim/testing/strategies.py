@@ -38,6 +38,15 @@ SCHEDULERS: tuple[dict[str, Any], ...] = (
 )
 
 
+FRONT_ENDS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"request_s": 0.125},
+    {"workers": 2, "prompt_token_s": 0.01, "stream_s": 0.3},
+)
+"""None, one that ties with steps, and one whose requests overtake each other."""
+
+
 @st.composite
 def request_tables(draw: st.DrawFn, *, max_requests: int = 30) -> Path:
     """Draw a Parquet file of requests: ties, bursts, pauses; lengths from 1; tags; images, reasoning."""
@@ -120,6 +129,7 @@ def engines(draw: st.DrawFn) -> dict[str, Any]:
         "max_model_len": None if chunked else budget,
         "chunked_prefill": chunked,
         "prefill_only_steps": not chunked and draw(st.booleans()),
+        "front_end": draw(st.sampled_from(FRONT_ENDS)),
     }
 
 
