@@ -109,23 +109,8 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_batched_tokens=settings.max_num_batched_tokens,
             max_num_seqs=settings.max_num_seqs,
         )
-    max_model_len = settings.max_model_len or architecture.context_tokens
+    engine = _engine(spec, device, kv_blocks=kv_blocks, context_tokens=architecture.context_tokens)
     groups = spec.data_parallel
-    engine = Engine(
-        max_num_seqs=groups * settings.max_num_seqs,
-        max_num_batched_tokens=groups * settings.max_num_batched_tokens,
-        kv_block_tokens=settings.kv_block_tokens,
-        kv_blocks=groups * kv_blocks,
-        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1),
-        chunked_prefill=settings.chunked_prefill,
-        prefill_only_steps=settings.prefill_only_steps,
-        leap=settings.leap,
-        encoder_s_per_token=(
-            encoder_s_per_token(device)
-            if settings.encoder_s_per_token is None
-            else settings.encoder_s_per_token
-        ),
-    )
     version = engine_version(settings.version)
     if latency is None:  # noqa: SIM108
         latency = LATENCY_MODELS.build(spec.latency.name, spec.latency.parameters)
@@ -155,6 +140,28 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         engine=engine,
         latency=latency,
         front_end=front_end_costs(settings),
+    )
+
+
+def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int) -> Engine:
+    """Return the settings of a replica's engine; *kv_blocks* are those of one of its data-parallel groups."""
+    settings = spec.engine
+    max_model_len = settings.max_model_len or context_tokens
+    groups = spec.data_parallel
+    return Engine(
+        max_num_seqs=groups * settings.max_num_seqs,
+        max_num_batched_tokens=groups * settings.max_num_batched_tokens,
+        kv_block_tokens=settings.kv_block_tokens,
+        kv_blocks=groups * kv_blocks,
+        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1),
+        chunked_prefill=settings.chunked_prefill,
+        prefill_only_steps=settings.prefill_only_steps,
+        leap=settings.leap,
+        encoder_s_per_token=(
+            encoder_s_per_token(device)
+            if settings.encoder_s_per_token is None
+            else settings.encoder_s_per_token
+        ),
     )
 
 
