@@ -76,7 +76,7 @@ def test_every_delay_lies_within_a_step_of_the_engine(logs, model):
 
 @pytest.mark.parametrize("model", LOGS)
 def test_the_simulated_engine_has_these_delays_without_a_front_end(logs, model, shared, tmp_path):
-    """From arrival to the next step boundary: 22.8 and 134.5 ms were measured; the simulation is within 10 % of both.
+    """From arrival to the next step boundary: 22.8 and 134.5 ms were measured; the simulation is within 15 % of both.
 
     Both pools are saturated, by the run and by their capacity.
     """
@@ -103,7 +103,7 @@ def test_the_simulated_engine_has_these_delays_without_a_front_end(logs, model, 
     ends_s = np.sort(np.concatenate([boundaries_s(*columns), segments["start_s"].to_numpy()]))
     simulated_s = ends_s[np.searchsorted(ends_s, arrival_s)] - arrival_s
     measured_s = (log["queued_ts"] - log["arrival_ts"]).to_numpy()
-    assert simulated_s.mean() == pytest.approx(measured_s.mean(), rel=0.1)
+    assert simulated_s.mean() == pytest.approx(measured_s.mean(), rel=0.15)
     load = result.summary["pools"][0]
     assert load["load_state"] == "saturated"
     assert load["load_ratio"] > 1.0
