@@ -29,9 +29,28 @@ LEAST_LENGTH = 0.8
 OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose rows come from another harness; lengths are taken as nominal there."""
 
+RECIPES: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("gpt-oss-120b", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512},
+    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None},
+    ("Llama-3.1-70B", "b200_sxm", "fp8"): {"kv_dtype": "fp8", "max_num_seqs": 512},
+    ("Llama-3.1-70B", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512},
+    ("Llama-3.1-70B", "h200_sxm", "fp8"): {"kv_dtype": "fp8"},
+    ("MiniMax-M2.5", "b200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
+    ("MiniMax-M2.5", "h200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
+    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+    ("Kimi-K2.5", "b200_sxm", "int4"): {"gpu_memory_utilization": 0.95},
+    ("Kimi-K2.5", "h200_sxm", "int4"): {"gpu_memory_utilization": 0.95, "max_num_seqs": None},
+    ("Kimi-K2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+}
+"""How the harness started vLLM, where that differs from the defaults; ``max_num_seqs`` None is the concurrency.
+
+From the scripts in ``benchmarks/single_node`` of SemiAnalysisAI/InferenceX, which changed over time: the points do not
+tell which version of a script was used. Those of Llama-3.1-70B are gone by now; a copy of the one for fp8 on B200 was
+found, the other two are taken to be alike."""
+
 _COLUMNS = ("id", "silicon_data_source", "backend", "mode", *CONFIGURATION[:-1], *MEASURED)
 _DTYPES = {"fp8": "fp8", "fp4": "nvfp4", "int4": "int4", "bf16": "bf16"}
-_AS_PUBLISHED = ("openai/gpt-oss", "moonshotai/Kimi")
+_AS_PUBLISHED = (("openai/gpt-oss", "fp4"), ("moonshotai/Kimi", "int4"))
 """Models whose four bits are those of their publisher: mxfp4 and int4 in the experts, 16 bits elsewhere."""
 
 
@@ -65,6 +84,7 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
     metrics = {"ttft_s_mean": row["silicon_ttft_ms"] / 1e3, "tpot_s_mean": row["silicon_tpot_ms"] / 1e3}
     check_measured(metrics, path)
     version = row["backend_version"] or _version_of_image(row["silicon_data_source"])
+    kv_dtype, settings = _settings(row)
     experts = row["moe_tp_size"] * row["moe_ep_size"]
     return MeasuredRun(
         name=row["name"],
@@ -77,8 +97,10 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
             data_parallel=row["attention_dp_size"] or max(1, experts // row["tp_size"]),
             expert_parallel=row["moe_ep_size"],
             dtype=_dtype(row["model_path"], row["precision"]),
+            kv_dtype=kv_dtype,
             engine="vllm",
             engine_version=version,
+            settings=settings,
         ),
         requests=_load(row, same=version == OTHER_HARNESS),
         metrics=metrics,
@@ -86,12 +108,19 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
     )
 
 
+def _settings(row: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the KV cache's number format and the engine's settings, as the harness sets them."""
+    key = (row["model_path"].rpartition("/")[2], row["system"], row["precision"])
+    settings = dict(RECIPES.get(key, {}))
+    kv_dtype = settings.pop("kv_dtype", None)
+    if settings.get("max_num_seqs", 0) is None:
+        settings["max_num_seqs"] = row["concurrency"]
+    return kv_dtype, settings
+
+
 def _dtype(model: str, precision: str) -> str | None:
-    published = {"openai/gpt-oss": "fp4", "moonshotai/Kimi": "int4"}
-    for begin in _AS_PUBLISHED:
-        if model.startswith(begin) and published[begin] == precision:
-            return None
-    return _DTYPES[precision]
+    published = any(model.startswith(begin) and precision == bits for begin, bits in _AS_PUBLISHED)
+    return None if published else _DTYPES[precision]
 
 
 def _version_of_image(source: str) -> str | None:
