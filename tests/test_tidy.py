@@ -25,7 +25,8 @@ IMPORTS = {
     "plugin_folders": {"errors"},
     "registry": {"errors", "plugin_folders"},
     "catalog": {"errors"},
-    "latency": {"catalog", "errors", "registry"},
+    "profiles": {"errors"},
+    "latency": {"catalog", "errors", "profiles", "registry"},
     "policies": {"errors", "registry", "rng"},
     "workload": {"errors", "registry", "rng"},
     "readers": {"errors", "rng", "workload"},
@@ -58,7 +59,7 @@ LAST = {"cli", "testing", "__init__", "__main__"}
 
 HOMES = {
     "simpy": {"cluster"},
-    "ruamel": {"scenario"},
+    "ruamel": {"profiles", "scenario"},
     "yaml": set(),
     "typer": {"cli"},
     "rich": {"cli"},

@@ -1,22 +1,28 @@
-"""Facts about hardware and models: `Gpu` and `ModelArchitecture` by name, each entry with its source.
+"""Facts about hardware, models and engines: `Gpu`, `ModelArchitecture` and `EngineVersion` by name, with sources.
 
-The data lie in ``gpus.toml`` and ``models.toml`` beside this file and are read on first use. How fast a model
-runs on a GPU is not in here (see `servesim.latency`); how much KV cache fits is in `servesim.catalog.memory`.
+The data lie in ``gpus.toml``, ``models.toml`` and ``engines.toml`` beside this file and are read on first use. How
+fast a model runs on a GPU is not in here (see `servesim.latency`); how much KV cache fits is in
+`servesim.catalog.memory`.
 """
 
 from __future__ import annotations
 
 from servesim.catalog.architecture import Experts, LatentAttention, ModelArchitecture
+from servesim.catalog.engines import EngineVersion, HostCosts, engine_version, engine_versions
 from servesim.catalog.gpus import Gpu, Interconnect, gpu, gpu_names
 from servesim.catalog.memory import kv_cache_blocks
 from servesim.catalog.models import model, model_names
 
 __all__ = [
+    "EngineVersion",
     "Experts",
     "Gpu",
+    "HostCosts",
     "Interconnect",
     "LatentAttention",
     "ModelArchitecture",
+    "engine_version",
+    "engine_versions",
     "gpu",
     "gpu_names",
     "kv_cache_blocks",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MemberDescriptorType
 from typing import Any
 
-from servesim.catalog import Gpu, ModelArchitecture, gpu, kv_cache_blocks, model
+from servesim.catalog import Gpu, HostCosts, ModelArchitecture, engine_version, gpu, kv_cache_blocks, model
 from servesim.cluster.engine import Engine
 from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
@@ -17,6 +17,7 @@ from servesim.latency.encoder import encoder_s_per_token
 from servesim.policies import ROUTERS, SCHEDULERS
 from servesim.policies.api import Router, Scheduler
 from servesim.scenario import PoolSpec, Scenario
+from servesim.scenario.schema import EngineSpec
 
 ROUTER_METHODS = ("reset", "route")
 SCHEDULER_METHODS = ("reset", "key")
@@ -114,6 +115,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             else settings.encoder_s_per_token
         ),
     )
+    version = engine_version(settings.version)
     if latency is None:  # noqa: SIM108
         latency = LATENCY_MODELS.build(spec.latency.name, spec.latency.parameters)
     else:
@@ -125,10 +127,20 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             tensor_parallel=spec.tensor_parallel,
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=settings.max_num_batched_tokens,
-            async_scheduling=settings.async_scheduling,
+            async_scheduling=(
+                version.async_scheduling if settings.async_scheduling is None else settings.async_scheduling
+            ),
+            graph_tokens_max=version.graph_tokens_max,
+            host=host_costs(settings),
         )
     )
     return Pool(spec=spec, architecture=architecture, gpu=device, engine=engine, latency=latency)
+
+
+def host_costs(settings: EngineSpec) -> HostCosts:
+    """Return what the host takes: as the scenario says, else as the engine's version does."""
+    given = settings.host.model_dump(exclude_none=True)
+    return replace(engine_version(settings.version).host, **given)
 
 
 def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:

@@ -13,6 +13,7 @@ LATENCY_MODELS = Registry(
     group="servesim.latency_models",
     builtin={
         "roofline": "servesim.latency.roofline:Roofline",
+        "table": "servesim.latency.table:Table",
         "constant": "servesim.latency.constant:Constant",
         "linear": "servesim.latency.linear:Linear",
     },

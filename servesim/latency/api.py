@@ -11,10 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from servesim.catalog import Gpu, ModelArchitecture
+from servesim.catalog import Gpu, HostCosts, ModelArchitecture
 
 UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
+
+
+NO_HOST = HostCosts()
+"""A host that takes no time."""
 
 
 class BatchShape:
@@ -59,6 +63,10 @@ class LatencyContext:
         Largest batch and token budget of a step.
     async_scheduling
         Whether the host prepares the next step while the GPU computes this one.
+    graph_tokens_max
+        Most tokens of a step that runs as a CUDA graph, and so is padded to a captured size; 0: none does.
+    host
+        What the engine's host takes for a step.
     """
 
     model: ModelArchitecture
@@ -67,6 +75,8 @@ class LatencyContext:
     max_num_seqs: int
     max_num_batched_tokens: int
     async_scheduling: bool
+    graph_tokens_max: int = 0
+    host: HostCosts = NO_HOST
 
 
 class LatencyModel(Protocol):

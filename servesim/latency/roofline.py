@@ -1,4 +1,4 @@
-"""Step time from first principles: datasheet peaks times named efficiencies, plus what the host takes.
+"""Step time from first principles: datasheet peaks times named efficiencies.
 
 A step is the sum of its kernels, each bound by computing or by memory, whichever is slower;
 docs/model/latency.md has the equations, what is left out, and how far the defaults are off against
@@ -22,6 +22,7 @@ from servesim.latency.kernels import (
     kv_bytes_per_token_layer,
     layers_s,
 )
+from servesim.latency.pricing import StepPrices
 
 _Efficiency = Annotated[float, Field(gt=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -36,10 +37,10 @@ EFFICIENCIES = (
 
 
 class Roofline:
-    """Roofline of weights, KV cache, matrix multiplications, attention and collectives, plus host overhead.
+    """Roofline of weights, KV cache, matrix multiplications, attention and collectives.
 
     The efficiencies come from kernel measurements on an H100 (vLLM 0.24 tables of NVIDIA aiconfigurator
-    0.12.0); the two host parameters are fitted to one model on one GPU. docs/model/latency.md tells how.
+    0.12.0). docs/model/latency.md tells how.
 
     Parameters
     ----------
@@ -55,10 +56,6 @@ class Roofline:
         Share of the link's peak that an all-reduce attains.
     kernel_s
         What each kernel takes beyond its roofline: start and tail. It is never hidden, as host work can be.
-    host_s
-        What the engine's host work adds to every step.
-    host_per_sequence_s
-        What each sequence in the batch adds to that: scheduling, sampling, detokenization.
     """
 
     def __init__(
@@ -70,8 +67,6 @@ class Roofline:
         kv_efficiency: _Efficiency = 0.65,
         link_efficiency: _Efficiency = 0.3,
         kernel_s: _Seconds = 1.7e-6,
-        host_s: _Seconds = 0.4e-3,
-        host_per_sequence_s: _Seconds = 4.5e-5,
     ) -> None:
         self.gemm_efficiency = gemm_efficiency
         self.memory_efficiency = memory_efficiency
@@ -79,8 +74,6 @@ class Roofline:
         self.kv_efficiency = kv_efficiency
         self.link_efficiency = link_efficiency
         self.kernel_s = kernel_s
-        self.host_s = host_s
-        self.host_per_sequence_s = host_per_sequence_s
 
     def __repr__(self) -> str:
         parameters = {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -106,14 +99,7 @@ class Roofline:
             memory_bytes_per_s=self.memory_efficiency * context.gpu.memory_bandwidth_bytes_per_s,
         )
         self._reset_attention(context)
-        self._layers_s: dict[int, float] = {}
-        counts = range(context.max_num_seqs + 1)
-        host = [self.host_s + self.host_per_sequence_s * count for count in counts]
-        gpu = [head_s(context.model, self._rates, count, context.tensor_parallel) for count in counts]
-        # Synchronous: the GPU waits for the host, so both add up and nothing is hidden behind the GPU.
-        self._head_s = gpu if context.async_scheduling else [g + h for g, h in zip(gpu, host, strict=True)]
-        self._hidden_s = host if context.async_scheduling else [0.0] * len(host)
-        self._decode_s = [self._head_s[count] + (self._fill(count) if count else 0.0) for count in counts]
+        self._prices = StepPrices(self, context)
 
     def _reset_attention(self, context: LatencyContext) -> None:
         """Work out what an attended token costs in decode, and a cached token and a pair in prefill."""
@@ -129,55 +115,40 @@ class Roofline:
         self._window_read_s, self._window_pair_s = sliding * read_s, sliding * pair_s
         self._window_tokens = model.sliding_window_tokens if sliding else None
 
-    def _fill(self, tokens: int) -> float:
-        """Work out and remember the time of a step's layers on *tokens* tokens, attention scores excepted."""
+    def price(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`."""
+        return self._prices.price(batch)
+
+    def tokens_s(self, tokens: int) -> float:
+        """Return the time of a step's layers on *tokens* tokens, attention scores excepted."""
         context = self._context
         link_bytes_per_s = self.link_efficiency * context.gpu.link.bandwidth_bytes_per_s
         ranks = context.tensor_parallel
         total_s = layers_s(context.model, self._rates, tokens, ranks)
         total_s += elementwise_s(context.model, self._rates, tokens, ranks)
         total_s += collectives_s(context.model, tokens, ranks, link_bytes_per_s)
-        total_s += self.kernel_s * kernels(context.model, ranks)
-        self._layers_s[tokens] = total_s
-        return total_s
+        return total_s + self.kernel_s * kernels(context.model, ranks)
 
-    def price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`.
+    def sequences_s(self, sequences: int) -> float:
+        """Return the time of the output head."""
+        return head_s(self._context.model, self._rates, sequences, self._context.tensor_parallel)
 
-        This is the hot path: a few look-ups and a handful of multiplications.
-        """
+    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
         sequences = batch.sequences
-        chunks = batch.chunks
         first_s = self._context_s * batch.context_tokens
         growth_s = self._context_s * sequences
-        steps = UNLIMITED_STEPS
-        if chunks:
-            tokens, count = sequences, sequences
-            for chunk_tokens, start in chunks:
-                pair_s = self._pair_s
-                # A short chunk is bound by reading its prefix, as decode is; both are linear in pairs.
-                if pair_s * chunk_tokens < self._read_s:
-                    pair_s = self._read_s / chunk_tokens
-                first_s += pair_s * chunk_tokens * (start + (chunk_tokens + 1) * 0.5)
-                growth_s += pair_s * chunk_tokens * chunk_tokens
-                tokens += chunk_tokens
-                count += 1
-            layers = self._layers_s.get(tokens)
-            first_s += (self._fill(tokens) if layers is None else layers) + self._head_s[count]
-        else:
-            count = sequences
-            first_s += self._decode_s[sequences]
-        if self._window_tokens is not None:
-            window_s, window_growth_s, steps = self._price_windows(batch, self._window_tokens)
-            first_s += window_s
-            growth_s += window_growth_s
-        hidden_s = self._hidden_s[count]
-        if first_s < hidden_s:
-            # The host is the slower side until the GPU's growing time passes it: that is the knot.
-            if growth_s > 0.0:
-                steps = min(steps, int((hidden_s - first_s) / growth_s) + 1)
-            return hidden_s, 0.0, steps
-        return first_s, growth_s, steps
+        for chunk_tokens, start in batch.chunks:
+            pair_s = self._pair_s
+            # A short chunk is bound by reading its prefix, as decode is; both are linear in pairs.
+            if pair_s * chunk_tokens < self._read_s:
+                pair_s = self._read_s / chunk_tokens
+            first_s += pair_s * chunk_tokens * (start + (chunk_tokens + 1) * 0.5)
+            growth_s += pair_s * chunk_tokens * chunk_tokens
+        if self._window_tokens is None:
+            return first_s, growth_s, UNLIMITED_STEPS
+        window_s, window_growth_s, steps = self._price_windows(batch, self._window_tokens)
+        return first_s + window_s, growth_s + window_growth_s, steps
 
     def _price_windows(self, batch: BatchShape, window: int) -> tuple[float, float, int]:
         """Return the price of the sliding-window layers: linear until a window fills, then constant.

@@ -53,6 +53,14 @@ def check_gpu(name: str) -> None:
         raise Problems([_from_catalog(error, "gpu", ())]) from error
 
 
+def check_engine_version(name: str) -> None:
+    """Check that the catalog has the engine version called *name*."""
+    try:
+        catalog.engine_version(name)
+    except ScenarioError as error:
+        raise Problems([_from_catalog(error, "engine version", ())]) from error
+
+
 def check_model(name: str) -> None:
     """Check that the catalog has the model called *name*, or that it is the path of a readable config."""
     try:

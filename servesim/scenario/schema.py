@@ -23,6 +23,7 @@ from pydantic import (
 from servesim.registry import ComponentSpec
 from servesim.scenario.checks import (
     check_engine,
+    check_engine_version,
     check_gpu,
     check_model,
     check_models_served,
@@ -43,9 +44,35 @@ class _Section(BaseModel):
     )
 
 
+class HostSpec(_Section):
+    """What the host takes for an engine step, besides the GPU; null: what the engine's version takes."""
+
+    launch_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Time of every step that is never hidden: inputs, kernel starts, copies.",
+    )
+    launch_per_sequence_s: float | None = Field(
+        default=None, ge=0, description="What each sequence in the step adds to that."
+    )
+    schedule_s: float | None = Field(
+        default=None, ge=0, description="Time of every step that async_scheduling hides behind the GPU."
+    )
+    schedule_per_sequence_s: float | None = Field(
+        default=None, ge=0, description="What each sequence in the step adds to that."
+    )
+
+
 class EngineSpec(_Section):
     """Settings of the inference engine on every replica of a pool, named as vLLM names them where it does."""
 
+    version: str = Field(
+        default="vllm-0.19",
+        description="Engine and version, from the catalog: its defaults, and what its host takes.",
+    )
+    host: HostSpec = Field(
+        default_factory=HostSpec, description="What its host takes, where you know better."
+    )
     max_num_seqs: int = Field(default=256, ge=1, description="Most sequences in one step's batch.")
     max_num_batched_tokens: int = Field(
         default=2048,
@@ -82,11 +109,10 @@ class EngineSpec(_Section):
         description="Blocks in the KV cache of one replica; null: computed from GPU memory. What vLLM calls "
         "num_gpu_blocks_override.",
     )
-    async_scheduling: bool = Field(
-        default=True,
-        description="Whether the host prepares the next step while the GPU computes this one, as vLLM does "
-        "by default "
-        "since 0.14.",
+    async_scheduling: bool | None = Field(
+        default=None,
+        description="Whether the host prepares the next step while the GPU computes this one; null: as the "
+        "engine's version does by default (vLLM: since 0.14).",
     )
     encoder_s_per_token: float | None = Field(
         default=None,
@@ -108,6 +134,12 @@ class EngineSpec(_Section):
         "swap: not "
         "yet.",
     )
+
+    @field_validator("version", mode="after")
+    @classmethod
+    def _is_known_version(cls, value: str) -> str:
+        check_engine_version(value)
+        return value
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from servesim.catalog import gpu, model
+from servesim.catalog import HostCosts, gpu, model
 from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
-from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext, LatencyModel
+from servesim.latency.api import NO_HOST, UNLIMITED_STEPS, BatchShape, LatencyContext, LatencyModel
 from servesim.latency.constant import Constant
 from servesim.latency.linear import Linear
 from servesim.latency.roofline import Roofline
@@ -29,7 +29,7 @@ REPLICAS = {
 }
 
 
-def context(name: str, *, async_scheduling: bool) -> LatencyContext:
+def context(name: str, *, async_scheduling: bool, host: HostCosts) -> LatencyContext:
     """Return one of the replicas above."""
     model_name, gpu_name, tensor_parallel = REPLICAS[name]
     return LatencyContext(
@@ -39,14 +39,18 @@ def context(name: str, *, async_scheduling: bool) -> LatencyContext:
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=2048,
         async_scheduling=async_scheduling,
+        host=host,
     )
 
 
-def roofline(name: str, *, async_scheduling: bool = False, **parameters: float) -> Roofline:
+def roofline(name: str, *, async_scheduling: bool = False, host: HostCosts = NO_HOST) -> Roofline:
     """Return a roofline model that is ready to price."""
-    ready = Roofline(**parameters)
-    ready.reset(context(name, async_scheduling=async_scheduling))
+    ready = Roofline()
+    ready.reset(context(name, async_scheduling=async_scheduling, host=host))
     return ready
+
+
+SLOW_HOST = HostCosts(launch_s=1e-3, schedule_s=4e-4, schedule_per_sequence_s=3e-4)
 
 
 MODELS: dict[str, LatencyModel] = {
@@ -62,7 +66,7 @@ MODELS: dict[str, LatencyModel] = {
 for replica in REPLICAS:
     MODELS[f"roofline, {replica}"] = roofline(replica)
     # A slow host makes the step time change sides while the context grows.
-    MODELS[f"roofline, {replica}, async"] = roofline(replica, async_scheduling=True, host_per_sequence_s=3e-4)
+    MODELS[f"roofline, {replica}, async"] = roofline(replica, async_scheduling=True, host=SLOW_HOST)
 
 
 def grown(batch: BatchShape, steps: int) -> BatchShape:
@@ -136,7 +140,7 @@ def test_price_leaves_the_batch_alone_and_repeats(name: str, batch: BatchShape) 
 
 def test_registry_builds_every_model_by_name() -> None:
     """The built-ins resolve, and what a scenario gives beside the name reaches the constructor."""
-    assert LATENCY_MODELS.names()[:3] == ["roofline", "constant", "linear"]
+    assert LATENCY_MODELS.names()[:3] == ["roofline", "table", "constant"]
     assert LATENCY_MODELS.build("constant", {"step_s": 0.02}).price(BatchShape(1, 1)) == (
         0.02,
         0.0,
@@ -159,7 +163,7 @@ def test_registry_builds_every_model_by_name() -> None:
         ("linear", {"base_s": 1, "per_token_s": 1}),
         ("roofline", {"gemm_efficiency": 1.01}),
         ("roofline", {"kv_efficiency": 0}),
-        ("roofline", {"host_s": -1e-3}),
+        ("roofline", {"kernel_s": -1e-3}),
     ],
 )
 def test_parameters_outside_their_range_are_refused(name: str, parameters: dict[str, float]) -> None:
@@ -174,5 +178,5 @@ def test_repr_builds_an_equal_object(build: Callable[[], Any]) -> None:
     built = build()
     namespace = {"Constant": Constant, "Linear": Linear, "Roofline": Roofline}
     assert vars(eval(repr(built), namespace)) == vars(built)
-    built.reset(context("dense", async_scheduling=False))
+    built.reset(context("dense", async_scheduling=False, host=NO_HOST))
     assert vars(eval(repr(built), namespace)) == vars(build())

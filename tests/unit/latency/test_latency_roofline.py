@@ -11,19 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesim.catalog import ModelArchitecture, gpu, model
+from servesim.catalog import HostCosts, ModelArchitecture, engine_version, gpu, model
 from servesim.errors import ScenarioError
-from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
+from servesim.latency.api import NO_HOST, UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.kernels import all_reduce_s, expected_experts, kv_bytes_per_token_layer
 from servesim.latency.roofline import EFFICIENCIES, Roofline
 
-PERFECT = dict.fromkeys(EFFICIENCIES, 1.0) | {"kernel_s": 0.0, "host_s": 0.0, "host_per_sequence_s": 0.0}
+HOST = engine_version("vllm-0.10").host
+PERFECT = dict.fromkeys(EFFICIENCIES, 1.0) | {"kernel_s": 0.0}
 
 
 def ready(
-    architecture: ModelArchitecture, gpu_name: str, *, ranks: int = 1, host: bool = False, **parameters: float
+    architecture: ModelArchitecture,
+    gpu_name: str,
+    *,
+    ranks: int = 1,
+    overlapped: bool = False,
+    host: HostCosts = NO_HOST,
+    **parameters: float,
 ) -> Roofline:
-    """Return a roofline for a replica; *host* overlaps the host with the GPU."""
+    """Return a roofline for a replica; *overlapped*: its host's scheduling is hidden behind the GPU."""
     built = Roofline(**parameters)
     built.reset(
         LatencyContext(
@@ -32,7 +39,8 @@ def ready(
             tensor_parallel=ranks,
             max_num_seqs=1024,
             max_num_batched_tokens=8192,
-            async_scheduling=host,
+            async_scheduling=overlapped,
+            host=host,
         )
     )
     return built
@@ -99,8 +107,8 @@ def test_ring_all_reduce() -> None:
 def test_each_kernel_adds_its_start(name: str, ranks: int, count: int) -> None:
     """Nine kernels per dense layer, fourteen with experts, three more per all-reduce; async hides none."""
     batch = BatchShape(4, 4000)
-    quick = ready(model(name), "b200-sxm", ranks=ranks, host=True, **PERFECT)
-    slow = ready(model(name), "b200-sxm", ranks=ranks, host=True, **PERFECT | {"kernel_s": 1e-3})
+    quick = ready(model(name), "b200-sxm", ranks=ranks, overlapped=True, **PERFECT)
+    slow = ready(model(name), "b200-sxm", ranks=ranks, overlapped=True, **PERFECT | {"kernel_s": 1e-3})
     assert slow.price(batch)[0] - quick.price(batch)[0] == pytest.approx(count * 1e-3)
 
 
@@ -126,8 +134,12 @@ def test_tensor_parallel_divides_the_work_and_adds_collectives() -> None:
 
 def test_synchronous_host_adds_to_the_step() -> None:
     """Without overlap the GPU waits for the host's work on every sequence."""
-    without = ready(model("llama-3.1-8b"), "h100-sxm", host_s=0.0, host_per_sequence_s=0.0)
-    with_host = ready(model("llama-3.1-8b"), "h100-sxm", host_s=2e-3, host_per_sequence_s=1e-4)
+    without = ready(model("llama-3.1-8b"), "h100-sxm")
+    with_host = ready(
+        model("llama-3.1-8b"),
+        "h100-sxm",
+        host=HostCosts(launch_s=1e-3, schedule_s=1e-3, schedule_per_sequence_s=1e-4),
+    )
     batch = BatchShape(10, 5000, [(100, 0)])
     assert with_host.price(batch)[0] - without.price(batch)[0] == pytest.approx(2e-3 + 11e-4)
     assert with_host.price(batch)[1] == without.price(batch)[1]
@@ -135,8 +147,8 @@ def test_synchronous_host_adds_to_the_step() -> None:
 
 def test_overlapped_host_hides_until_the_gpu_is_slower() -> None:
     """The step takes the slower side; the price ends where the growing GPU time passes the host's."""
-    gpu_only = ready(model("llama-3.1-8b"), "h100-sxm", host_s=0.0, host_per_sequence_s=0.0)
-    overlapped = ready(model("llama-3.1-8b"), "h100-sxm", host=True, host_s=0.01, host_per_sequence_s=0.0)
+    gpu_only = ready(model("llama-3.1-8b"), "h100-sxm")
+    overlapped = ready(model("llama-3.1-8b"), "h100-sxm", overlapped=True, host=HostCosts(schedule_s=0.01))
     batch = BatchShape(64, 64)
     gpu_s, growth_s, _ = gpu_only.price(batch)
     first_s, flat, steps = overlapped.price(batch)
@@ -222,7 +234,7 @@ def test_object_with_an_impossible_efficiency_is_refused(name: str) -> None:
 
 def test_magnitudes_that_practitioners_know() -> None:
     """Llama-3.1-8B bf16 on an H100: 6-7.5 ms alone, 10-12 ms at 64 x 500, 50-75 ms for a prompt of 2,048."""
-    roofline = ready(model("llama-3.1-8b"), "h100-sxm")
+    roofline = ready(model("llama-3.1-8b"), "h100-sxm", host=HOST)
     assert 6e-3 < roofline.price(BatchShape(1, 500))[0] < 7.5e-3
     assert 10e-3 < roofline.price(BatchShape(64, 32_000))[0] < 12e-3
     assert 50e-3 < roofline.price(BatchShape(0, 0, [(2048, 0)]))[0] < 75e-3
@@ -246,7 +258,7 @@ def test_dense_models_on_h100_against_ml_energy(
         (pl.col("task") == "lm-arena-chat") & (pl.col("avg_batch") <= 256),
     )
     name, tolerance = expected
-    roofline = ready(model(name), "h100-sxm", ranks=key[1])
+    roofline = ready(model(name), "h100-sxm", ranks=key[1], host=HOST)
     errors = [
         1e3 * roofline.price(BatchShape(round(batch), round(batch * (100 + output))))[0] / itl_ms - 1
         for batch, output, itl_ms in points.select("avg_batch", "avg_out", "itl_p50").iter_rows()
@@ -265,7 +277,7 @@ def test_batch_sweep_on_h100_64gb(name: str, shared: Callable[[str], Path]) -> N
         pl.col("path").str.starts_with(f"background/{name}")
     )
     architecture = model(name)
-    roofline = ready(architecture, "h100-sxm-64gb")
+    roofline = ready(architecture, "h100-sxm-64gb", host=HOST)
     tokens = KV_GIB[name] * 2**30 / architecture.kv_bytes_per_token
     errors = [
         1e3 * roofline.price(BatchShape(max(1, round(running)), round(kv_ratio * tokens)))[0] / itl_ms - 1

@@ -150,7 +150,7 @@ def test_the_other_examples_load(root, name):
             POOL,
             POOL.replace("}", ", latency: {name: constnat}}"),
             "s.yaml:11:72: cluster.pools.0.latency.name: unknown latency model (got 'constnat'). "
-            "expected one of roofline, constant, linear.\n  hint: did you mean 'constant'?",
+            "expected one of roofline, table, constant, linear.\n  hint: did you mean 'constant'?",
         ),
         (
             POOL,

@@ -1,0 +1,95 @@
+"""Inference engines by version: their defaults and host costs, each with its source (``engines.toml``)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from servesim.errors import ScenarioError, nearest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCosts:
+    """What the host takes for a step, besides the GPU.
+
+    Attributes
+    ----------
+    launch_s, launch_per_sequence_s
+        Of every step, and of every sequence in it: inputs are prepared, kernels started, tokens copied back. The GPU
+        waits meanwhile.
+    schedule_s, schedule_per_sequence_s
+        The rest: the next batch is put together, tokens are detokenized and sent. With asynchronous scheduling the
+        GPU computes meanwhile.
+    """
+
+    launch_s: float = 0.0
+    launch_per_sequence_s: float = 0.0
+    schedule_s: float = 0.0
+    schedule_per_sequence_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineVersion:
+    """One version of an inference engine.
+
+    Attributes
+    ----------
+    name
+        Catalog name.
+    async_scheduling
+        Whether the host prepares the next step while the GPU computes this one, by default.
+    graph_tokens_max
+        Most tokens of a step that is captured in a CUDA graph: such steps are padded to a captured size.
+    host
+        What its host takes.
+    source
+        Where the numbers come from.
+    """
+
+    name: str
+    async_scheduling: bool
+    graph_tokens_max: int
+    host: HostCosts
+    source: str
+
+
+def engine_version(name: str) -> EngineVersion:
+    """Return the engine version called *name*.
+
+    Raises
+    ------
+    ScenarioError
+        If the catalog has no such version.
+
+    Examples
+    --------
+    >>> engine_version("vllm-0.19").async_scheduling
+    True
+    """
+    entries = _entries()
+    if name not in entries:
+        raise ScenarioError(
+            f"engine version: not in the catalog (got {name!r}). expected one of {', '.join(entries)}.",
+            hint=nearest(name, entries),
+        )
+    return entries[name]
+
+
+def engine_versions() -> list[str]:
+    """Return the names of all engine versions in the catalog, in its order."""
+    return list(_entries())
+
+
+@cache
+def _entries() -> dict[str, EngineVersion]:
+    data = tomllib.loads((files(__package__) / "engines.toml").read_text(encoding="utf-8"))
+    return {
+        name: EngineVersion(
+            name=name,
+            host=HostCosts(**{key: entry.pop(key) for key in HostCosts.__slots__}),
+            **entry,
+        )
+        for name, entry in data.items()
+    }

@@ -1,0 +1,114 @@
+"""From what the GPU and the host take to the price of a step: the part that latency models of engines share.
+
+A model says what kernels take (`StepCosts`); here that is looked up per step, padded as CUDA graphs pad it, and
+joined with the host. docs/model/latency.md has the equations.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from servesim.latency.api import BatchShape, LatencyContext
+
+
+class StepCosts(Protocol):
+    """What the kernels of an engine step take on the GPU."""
+
+    def tokens_s(self, tokens: int) -> float:
+        """Return the time of all that depends on the number of tokens: matrices, norms, experts, collectives."""
+
+    def sequences_s(self, sequences: int) -> float:
+        """Return the time of all that depends on the number of sequences: output head and sampling."""
+
+    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return ``(first_step_s, growth_s, valid_steps)`` of the attention of all layers."""
+
+
+class StepPrices:
+    """Prices of the steps of one replica: GPU and host together.
+
+    Parameters
+    ----------
+    costs
+        What the GPU takes.
+    context
+        The replica: its host costs, largest batch, CUDA graphs, scheduling.
+    """
+
+    __slots__ = (
+        "_attention",
+        "_costs",
+        "_decode_s",
+        "_graph_tokens",
+        "_hidden_s",
+        "_sequences_s",
+        "_tokens_s",
+    )
+
+    def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
+        self._costs = costs
+        self._attention = costs.attention
+        self._graph_tokens = padded_tokens(context.graph_tokens_max)
+        host = context.host
+        counts = range(context.max_num_seqs + 1)
+        launch = [host.launch_s + host.launch_per_sequence_s * count for count in counts]
+        schedule = [host.schedule_s + host.schedule_per_sequence_s * count for count in counts]
+        waiting = (
+            launch if context.async_scheduling else [a + b for a, b in zip(launch, schedule, strict=True)]
+        )
+        self._sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
+        # A step takes at least this long: the host prepares the next one meanwhile.
+        self._hidden_s = [
+            launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts
+        ]
+        self._tokens_s: dict[int, float] = {}
+        self._decode_s = [
+            self._sequences_s[count] + (self._fill(count) if count else 0.0) for count in counts
+        ]
+
+    def _fill(self, tokens: int) -> float:
+        """Work out and remember what *tokens* tokens take."""
+        padded = self._graph_tokens[tokens] if tokens < len(self._graph_tokens) else tokens
+        self._tokens_s[tokens] = tokens_s = self._costs.tokens_s(padded)
+        return tokens_s
+
+    def price(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`. This is the hot path."""
+        first_s, growth_s, steps = self._attention(batch)
+        count = batch.sequences
+        chunks = batch.chunks
+        if chunks:
+            tokens = count
+            for chunk_tokens, _ in chunks:
+                tokens += chunk_tokens
+            count += len(chunks)
+            tokens_s = self._tokens_s.get(tokens)
+            first_s += (self._fill(tokens) if tokens_s is None else tokens_s) + self._sequences_s[count]
+        else:
+            first_s += self._decode_s[count]
+        hidden_s = self._hidden_s[count]
+        if first_s < hidden_s:
+            # The host is the slower side until the GPU's growing time passes it: that is the knot.
+            if growth_s > 0.0:
+                steps = min(steps, int((hidden_s - first_s) / growth_s) + 1)
+            return hidden_s, 0.0, steps
+        return first_s, growth_s, steps
+
+
+def padded_tokens(graph_tokens_max: int) -> list[int]:
+    """Return for every number of tokens up to *graph_tokens_max* the captured size that it is padded to.
+
+    vLLM captures 1, 2, 4, then every multiple of 8 up to 256 and of 16 beyond.
+
+    Examples
+    --------
+    >>> [padded_tokens(512)[tokens] for tokens in (1, 3, 5, 9, 250, 257)]
+    [1, 4, 8, 16, 256, 272]
+    """
+    sizes = [1, 2, 4, *range(8, 257, 8), *range(272, graph_tokens_max + 1, 16)]
+    captured = [0, *(size for size in sizes if size <= graph_tokens_max)]
+    return [
+        larger
+        for smaller, larger in zip([-1, *captured], captured, strict=False)
+        for _ in range(larger - smaller)
+    ]
