@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from servesim.catalog import engine_versions, gpu_names, model_names
 from servesim.catalog import gpu as find_gpu
-from servesim.catalog import gpu_names, model_names
 from servesim.errors import ScenarioError
 from servesim.measurements.workload import Deployment
 
@@ -79,12 +79,20 @@ def _plain(name: str) -> str:
 
 def _engine(deployment: Deployment, gpu: str | None) -> dict[str, Any]:
     """Return the settings that are known, on top of what the version of the engine has by default."""
-    settings: dict[str, Any] = {"async_scheduling": _version(deployment.engine_version) >= ASYNC_SINCE}
+    settings: dict[str, Any] = {}
+    if deployment.engine == "vllm" and (version := _version(deployment.engine_version)):
+        settings |= {"version": _nearest_version(version), "async_scheduling": version >= ASYNC_SINCE}
     if gpu in gpu_names():
         device = find_gpu(str(gpu))
         if device.memory_bytes >= LARGE_GPU_BYTES and not device.name.startswith("a100"):
             settings |= {"max_num_batched_tokens": 8192, "max_num_seqs": 1024}
     return settings | dict(deployment.settings)
+
+
+def _nearest_version(version: tuple[int, ...]) -> str:
+    """Return the newest version of vLLM in the catalog that is not newer than *version*, else the oldest."""
+    known = sorted((_version(name), name) for name in engine_versions() if name.startswith("vllm"))
+    return next((name for number, name in reversed(known) if number <= version), known[0][1])
 
 
 def _version(text: str | None) -> tuple[int, ...]:
