@@ -475,7 +475,8 @@ def validate_model(
         Path | None, typer.Option(metavar="DIR", help="Draw figures into this folder.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save the errors in this directory.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the errors in this directory.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

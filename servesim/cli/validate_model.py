@@ -75,7 +75,10 @@ def validate_model(
         result.save(how.out)
     for metric, most in exceeded:
         got = result.mean_error(metric)
-        print(f"failed: {metric}: mean error {got:.1%} of held-out runs. expected at most {most:.1%}", file=sys.stderr)
+        print(
+            f"failed: {metric}: mean error {got:.1%} of held-out runs. expected at most {most:.1%}",
+            file=sys.stderr,
+        )
     return GATE_FAILED if exceeded else OK
 
 
@@ -161,13 +164,24 @@ def _run_parts(result: ValidationResult, row: dict[str, Any]) -> list[Any]:
         + (f"; {escape(served)})" if served else ")"),
         _run_table(result, row),
     ]
-    for kind, keys in (("series", ("running_requests", "waiting_requests")), ("request", ("ttft_s", "tpot_s", "e2e_s"))):
+    for kind, keys in (
+        ("series", ("running_requests", "waiting_requests")),
+        ("request", ("ttft_s", "tpot_s", "e2e_s")),
+    ):
         suffix = "error" if kind == "series" else "mape"
         known = [(key, row[f"{key}_{suffix}"]) for key in keys if row[f"{key}_{suffix}"] is not None]
         if known:
-            what = "series (mean absolute error / mean)" if kind == "series" else "mean absolute error of a request"
+            what = (
+                "series (mean absolute error / mean)"
+                if kind == "series"
+                else "mean absolute error of a request"
+            )
             parts.append(f"  {what}: " + ", ".join(f"{key} {value:.1%}" for key, value in known))
-    return [*parts, f"  saturated: measured {_word(row['saturated_measured'])}, simulated {_word(row['saturated_simulated'])}", ""]
+    return [
+        *parts,
+        f"  saturated: measured {_word(row['saturated_measured'])}, simulated {_word(row['saturated_simulated'])}",
+        "",
+    ]
 
 
 def _word(value: bool | None) -> str:

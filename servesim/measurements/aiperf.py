@@ -128,7 +128,8 @@ def _row(record: dict[str, Any], path: Path, row: int) -> dict[str, float]:
         "output_tokens": number(
             at(metrics, "output_sequence_length", "value"), f"{where}: output_sequence_length"
         ),
-        "first_token_s": start_s + _seconds(at(metrics, "time_to_first_token"), f"{where}: time_to_first_token"),
+        "first_token_s": start_s
+        + _seconds(at(metrics, "time_to_first_token"), f"{where}: time_to_first_token"),
         "finished_s": start_s + _seconds(at(metrics, "request_latency"), f"{where}: request_latency"),
     }
 

@@ -22,8 +22,8 @@ from servesim.workload.files import parquet_columns, read_parquet
 COLUMNS = ("path", "n", "dur", "inp", "out", "req_tput", "out_tput", "ttft", "tpot", "itl", "p99itl")
 
 OUTPUT_CV = {"opt-1.3b": 0.95, "opt-2.7b": 0.99, "llama-2-7b": 0.75, "llama-2-13b": 0.76}
-"""Coefficient of variation of output lengths. Not in the data, but implied by them: the mean KV use of the runs with one
-sequence at a time is the mean context, prompt + E[o^2] / (2 E[o]), over the KV capacity that the paper gives."""
+"""Coefficient of variation of output lengths. Not in the data, but implied by them: the mean KV use of the runs with
+one sequence at a time is the mean context, prompt + E[o^2] / (2 E[o]), over the KV capacity that the paper gives."""
 
 PROMPT_CV = 1.0
 """Of prompt lengths, by judgement: their mean of 111 tokens matters little beside 300 of output."""
@@ -47,7 +47,9 @@ def read_batch_sweep(path: Path) -> list[MeasuredRun]:
     """
     frame = read_parquet(path, list(COLUMNS)).filter(pl.col("path").str.starts_with("background/"))
     if frame.is_empty():
-        raise TraceError(f"{path}: no runs of a sweep (got 0 rows whose path begins with background/). expected some")
+        raise TraceError(
+            f"{path}: no runs of a sweep (got 0 rows whose path begins with background/). expected some"
+        )
     runs = [_run(row, path) for row in frame.iter_rows(named=True)]
     return sorted(runs, key=lambda run: (str(run.deployment.model), run.deployment.settings["max_num_seqs"]))
 

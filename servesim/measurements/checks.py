@@ -42,7 +42,9 @@ def settled(frame: pl.DataFrame, where: Path, columns: dict[str, str]) -> tuple[
     for before, after in (("arrival_s", "first_token_s"), ("first_token_s", "finished_s")):
         _check_order(whole, before, after, where, columns)
     if float(whole["finished_s"].max()) <= float(whole["arrival_s"].min()):  # type: ignore[arg-type]
-        raise TraceError(f"{where}: a run of no length (got 0 s). expected a time from first arrival to last token")
+        raise TraceError(
+            f"{where}: a run of no length (got 0 s). expected a time from first arrival to last token"
+        )
     requests = whole.sort("arrival_s", maintain_order=True).select(
         arrival_s=pl.col("arrival_s") - pl.col("arrival_s").min(),
         prompt_tokens=pl.col("prompt_tokens").cast(pl.Int32),

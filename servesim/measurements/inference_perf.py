@@ -51,7 +51,9 @@ def read_inference_perf(path: Path, data: Any) -> MeasuredRun:
 
 
 def _from_requests(path: Path, data: list[Any]) -> MeasuredRun:
-    rows = [_row(record, f"{path}: row {row}", row) for row, record in enumerate(data, 1) if not _failed(record)]
+    rows = [
+        _row(record, f"{path}: row {row}", row) for row, record in enumerate(data, 1) if not _failed(record)
+    ]
     if not rows:
         raise TraceError(f"{path}: no completed request (got {len(data)} that failed). expected at least one")
     requests, notes = settled(pl.DataFrame(rows), path, _COLUMNS)

@@ -53,7 +53,9 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise TraceError(f"{path}: row {number}: not a JSON object (got {line[:60]!r}). expected one per line")
+        raise TraceError(
+            f"{path}: row {number}: not a JSON object (got {line[:60]!r}). expected one per line"
+        )
     return value
 
 

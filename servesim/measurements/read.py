@@ -22,7 +22,8 @@ from servesim.workload.files import jsonl_keys
 
 KNOWN = (
     "JSON lines with arrival, prompt, output, first and last token of every request; results of vllm bench serve, "
-    "AIPerf or inference-perf; the Parquet files of batch sweeps and AIConfigurator's silicon points; or a folder of logs"
+    "AIPerf or inference-perf; the Parquet files of batch sweeps and AIConfigurator's silicon points; or a folder of "
+    "logs"
 )
 
 LOG = "requests.jsonl"

@@ -1,7 +1,7 @@
 """Reader of AIConfigurator's end-to-end points: mean TTFT and TPOT by configuration and concurrency, closed loop.
 
-Most come from InferenceX's public harness: 10 prompts per connection, lengths uniform from 0.8 to 1 of the nominal ones,
-no prefix cache. Rows of vLLM whose prefill and decode share an engine are read; exact repeats are left out.
+Most come from InferenceX's public harness: 10 prompts per connection, lengths uniform from 0.8 to 1 of the nominal
+ones, no prefix cache. Rows of vLLM whose prefill and decode share an engine are read; exact repeats are left out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from servesim.errors import TraceError
 from servesim.measurements.checks import check_measured
@@ -69,13 +70,18 @@ def read_silicon(path: Path) -> list[MeasuredRun]:
     TraceError
         If the file cannot be taken as it is.
     """
-    frame = read_parquet(path, list(_COLUMNS)).filter((pl.col("backend") == "vllm") & (pl.col("mode") == "agg"))
+    frame = read_parquet(path, list(_COLUMNS)).filter(
+        (pl.col("backend") == "vllm") & (pl.col("mode") == "agg")
+    )
     concurrency = pl.col("silicon_data_source").str.extract(r"silicon_concurrency=(\d+)").cast(pl.Int32)
-    frame = frame.with_columns(concurrency=concurrency).unique([*CONFIGURATION, *MEASURED], maintain_order=True)
+    frame = frame.with_columns(concurrency=concurrency).unique(
+        [*CONFIGURATION, *MEASURED], maintain_order=True
+    )
     if frame.is_empty() or frame["concurrency"].null_count():
         raise TraceError(f"{path}: no closed-loop points of vLLM (got {frame.height} rows). expected some")
     frame = frame.sort("id", maintain_order=True).with_columns(
-        name=pl.col("id") + pl.when(pl.col("id").cum_count().over("id") > 1)
+        name=pl.col("id")
+        + pl.when(pl.col("id").cum_count().over("id") > 1)
         .then(pl.format(" #{}", pl.col("id").cum_count().over("id")))
         .otherwise(pl.lit(""))
     )
@@ -135,7 +141,7 @@ def _load(row: dict[str, Any], *, same: bool) -> pl.DataFrame:
     count = PROMPTS_PER_CONNECTION * row["concurrency"]
     rng = stream(0, f"silicon.{row['isl']}.{row['osl']}")
 
-    def lengths(nominal: int) -> np.ndarray[Any, Any]:
+    def lengths(nominal: int) -> NDArray[np.int64]:
         return rng.integers(nominal if same else int(LEAST_LENGTH * nominal), nominal + 1, count)
 
     return pl.DataFrame(

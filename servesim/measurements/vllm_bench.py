@@ -28,7 +28,9 @@ _COLUMNS = {"arrival_s": "start_times", "first_token_s": "ttfts", "finished_s": 
 
 def is_vllm_bench(data: Any) -> bool:
     """Return whether *data* are the results of ``vllm bench serve``."""
-    return isinstance(data, dict) and {"num_prompts", "total_output_tokens", "request_throughput"} <= set(data)
+    return isinstance(data, dict) and {"num_prompts", "total_output_tokens", "request_throughput"} <= set(
+        data
+    )
 
 
 def read_vllm_bench(path: Path, data: dict[str, Any]) -> MeasuredRun:
@@ -39,7 +41,9 @@ def read_vllm_bench(path: Path, data: dict[str, Any]) -> MeasuredRun:
     TraceError
         If they cannot be taken as they are.
     """
-    if number(data["total_output_tokens"], f"{path}: total_output_tokens") <= 0 or not data.get("duration", 1):
+    if number(data["total_output_tokens"], f"{path}: total_output_tokens") <= 0 or not data.get(
+        "duration", 1
+    ):
         raise TraceError(
             f"{path}: a run of no length (got {data['total_output_tokens']!r} output tokens in "
             f"{data.get('duration')!r} s). expected completed requests"

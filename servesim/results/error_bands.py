@@ -41,20 +41,20 @@ def expected_error(
     Returns
     -------
     dict or str
-        ``basis`` (``same GPU`` or ``same generation``), ``gpus``, ``model_class``, ``engine``, ``runs`` that were judged
-        and not fitted, and for ``ttft_s`` and ``tpot_s`` the median and the 90 % quantile of the magnitude of the
-        relative error of a run's mean.
+        ``basis`` (``same GPU`` or ``same generation``), ``gpu``, ``data`` (the tables that were validated, or None),
+        ``model_class``, ``engine``, ``runs`` that were judged and not fitted, and for ``ttft_s`` and ``tpot_s`` the
+        median and the 90 % quantile of the magnitude of the relative error of a run's mean.
     """
     plain = parameters_of(latency)
-    fitting = [
-        band for band in _bands() if band["latency"] == plain and band["model_class"] == kind
-    ]
+    fitting = [band for band in _bands() if band["latency"] == plain and band["model_class"] == kind]
     for basis, key, value in (("same GPU", "gpu", gpu), ("same generation", "generation", generation)):
         found = [band for band in fitting if band[key] == value]
         if found:
             # Of several GPUs of a generation the worst is quoted.
             worst = max(found, key=lambda band: band["tpot_s"]["p90"])
-            facts = {name: worst[name] for name in ("model_class", "engine", "runs", "ttft_s", "tpot_s")}
+            facts = {
+                name: worst[name] for name in ("data", "model_class", "engine", "runs", "ttft_s", "tpot_s")
+            }
             return {"basis": basis, "gpu": worst["gpu"], **facts}
     return NOT_VALIDATED
 
@@ -68,15 +68,22 @@ def error_text(error: Mapping[str, Any] | str) -> str:
     """Return an expected error in words."""
     if isinstance(error, str):
         return error
+    where = "" if error["basis"] == "same GPU" else f", on another GPU of its generation, {error['gpu']}"
+    what = f"of {error['engine']} with {error['model_class']} models{where}"
+    if error["data"]:
+        what += f", with {error['data']}"
+    if error["runs"] == 1:
+        single = [f"{_short(name)} {error[name]['median']:.1%}" for name in ("tpot_s", "ttft_s")]
+        return f"{' and '.join(single)} off in the one measured run {what}"
     parts = [
-        f"{name.removesuffix('_s').upper()} {error[name]['median']:.0%} (90 %: {error[name]['p90']:.0%})"
+        f"{_short(name)} {error[name]['median']:.0%} (90 %: {error[name]['p90']:.0%})"
         for name in ("tpot_s", "ttft_s")
     ]
-    where = "" if error["basis"] == "same GPU" else f", on another GPU of its generation, {error['gpu']}"
-    return (
-        f"{' and '.join(parts)} off in the median of {error['runs']} measured runs of {error['engine']} with "
-        f"{error['model_class']} models{where}"
-    )
+    return f"{' and '.join(parts)} off in the median of {error['runs']} measured runs {what}"
+
+
+def _short(name: str) -> str:
+    return name.removesuffix("_s").upper()
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from servesim.measurements.workload import METRICS, RATES, STATISTICS, MeasuredRun
+from servesim.measurements.workload import METRICS, STATISTICS, MeasuredRun
 from servesim.results import RunResult
 
 REQUEST_METRICS = ("ttft_s", "tpot_s", "e2e_s")
@@ -111,7 +111,11 @@ def _requests(run: MeasuredRun, result: RunResult) -> pl.DataFrame | None:
 
 def _mape(requests: pl.DataFrame) -> dict[str, float]:
     error = (pl.col("simulated") / pl.col("measured") - 1).abs().mean()
-    table = requests.filter(pl.col("measured") > 0).group_by("metric", maintain_order=True).agg(error.alias("mape"))
+    table = (
+        requests.filter(pl.col("measured") > 0)
+        .group_by("metric", maintain_order=True)
+        .agg(error.alias("mape"))
+    )
     return {name: value for name, value in table.iter_rows() if value is not None}
 
 
@@ -169,16 +173,11 @@ def _beyond_capacity(run: MeasuredRun, concurrency: int, result: RunResult) -> b
     engine, replicas = settings["engine"], settings["replicas"]
     load = run.requests.select((pl.col("prompt_tokens") + pl.col("output_tokens")).mean()).item()
     tokens = pool["kv_blocks"] * engine["kv_block_tokens"] * replicas
-    return concurrency > engine["max_num_seqs"] * replicas or concurrency * load > tokens
+    return bool(concurrency > engine["max_num_seqs"] * replicas or concurrency * load > tokens)
 
 
 def _is_saturated(run: MeasuredRun, result: RunResult) -> bool:
     summary = result.summary
     if run.max_concurrency is None:
         return bool(summary["backlog_growing"]) or bool(_was_saturated(run, result) and not run.has_latencies)
-    return summary["preemptions"] > 0 or summary["kv_used_ratio_max"] >= FULL
-
-
-def is_rate(metric: str) -> bool:
-    """Return whether a metric is a rate, not a latency."""
-    return metric in RATES
+    return bool(summary["preemptions"] > 0 or summary["kv_used_ratio_max"] >= FULL)

@@ -45,7 +45,9 @@ class ValidationPlots:
             unit, scale = latency_unit([float(of_metric["measured"].quantile(0.9) or 0.0)])
             for name, color in (("measured", BLUE), ("simulated", ORANGE)):
                 values = np.sort(of_metric[name].to_numpy()) * scale
-                axes.plot(values, 100 * (np.arange(len(values)) + 1) / max(1, len(values)), color=color, label=name)
+                axes.plot(
+                    values, 100 * (np.arange(len(values)) + 1) / max(1, len(values)), color=color, label=name
+                )
             axes.set(xlabel=f"{metric.removesuffix('_s')} ({unit})", ylim=(0, 100), xlim=(0, None))
             finish(axes)
         panels[0].set_ylabel("requests (%)")
@@ -81,7 +83,8 @@ class ValidationPlots:
                 f"plot: no run has this metric (got {metric!r}). expected one of {', '.join(known)}",
                 hint=nearest(metric, known),
             )
-        unit, scale = ("1/s", 1.0) if metric.endswith("per_s") else latency_unit([float(rows["measured"].median())])  # type: ignore[arg-type]
+        typical = float(np.median(rows["measured"].to_numpy()))
+        unit, scale = ("1/s", 1.0) if metric.endswith("per_s") else latency_unit([typical])
         figure = new_figure(height=5.5)
         axes = figure.subplots()
         for index, ((model,), of_model) in enumerate(rows.group_by("model", maintain_order=True)):
@@ -95,8 +98,8 @@ class ValidationPlots:
                 facecolors=list(faces),
                 edgecolors=color,
                 linewidths=0.7,
-                label=str(model or "?").rpartition("/")[2],
             )
+            axes.scatter([], [], s=14, color=color, label=str(model or "?").rpartition("/")[2])
         both = np.concatenate([rows["measured"].to_numpy(), rows["simulated"].to_numpy()]) * scale
         ends = np.array([both.min() / 1.3, both.max() * 1.3])
         axes.plot(ends, ends, color="#666666", linewidth=1)
