@@ -115,7 +115,7 @@ BATCH = pl.col("run").str.extract(r"batch (\d+)$").cast(pl.Int64)
 def percent(value: float, *, sign: bool = False) -> str:
     """Return a ratio as a percentage with one digit, fewer where it is large."""
     digits = 0 if abs(value) >= 0.995 else 1
-    return f"{100 * value:{'+' if sign else ''}.{digits}f} %"
+    return f"{100 * value:{'+' if sign else ''}z.{digits}f} %"
 
 
 def mean(values: pl.Series) -> float:

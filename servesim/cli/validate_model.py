@@ -198,7 +198,7 @@ def _run_table(result: ValidationResult, row: dict[str, Any]) -> Table:
         metric = item["metric"]
         unit, scale = ("1/s", 1.0) if metric.endswith("per_s") else latency_unit([item["measured"]])
         values = [number_text(item[name] * scale) for name in ("measured", "simulated")]
-        table.add_row(f"  {metric}", *values, unit, f"{item['error']:+.1%}")
+        table.add_row(f"  {metric}", *values, unit, f"{item['error']:+z.1%}")
     return table
 
 
@@ -206,7 +206,7 @@ def _errors_table(result: ValidationResult, split: str) -> Table:
     table = _new_table("  error of", "runs", "bias", "mean", "median", "p90", "max")
     for row in result.errors(split=split).iter_rows(named=True):
         values = [f"{row[name]:.1%}" for name in ("mean", "median", "p90", "max")]
-        table.add_row(f"  {row['metric']}", f"{row['runs']:,}", f"{row['bias']:+.1%}", *values)
+        table.add_row(f"  {row['metric']}", f"{row['runs']:,}", f"{row['bias']:+z.1%}", *values)
     return table
 
 

@@ -67,7 +67,7 @@ def read_aiperf_log(path: Path) -> MeasuredRun:
     summary = path.with_name(SUMMARY_FILE)
     config = at(read_json(summary), "input_config") if summary.is_file() else None
     return MeasuredRun(
-        name=path.parent.name or path.stem,
+        name=path.absolute().parent.name,
         source=path,
         deployment=_deployment(config),
         requests=requests,
@@ -105,7 +105,7 @@ def read_aiperf_summary(path: Path, data: dict[str, Any]) -> MeasuredRun:
     metrics = believed(_metrics(data, path), output, notes)
     check_measured(metrics, path, ("ttft_s_mean",))
     return MeasuredRun(
-        name=path.parent.name or path.stem,
+        name=path.absolute().parent.name,
         source=path,
         deployment=_deployment(config),
         requests=load(count, prompt, output, [spacing_s * index for index in range(count)]),

@@ -58,7 +58,7 @@ def _from_requests(path: Path, data: list[Any]) -> MeasuredRun:
         raise TraceError(f"{path}: no completed request (got {len(data)} that failed). expected at least one")
     requests, notes = settled(pl.DataFrame(rows), path, _COLUMNS)
     return MeasuredRun(
-        name=path.parent.name or path.stem,
+        name=path.absolute().parent.name,
         source=path,
         deployment=Deployment(),
         requests=requests,

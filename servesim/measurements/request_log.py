@@ -16,7 +16,7 @@ from servesim.errors import TraceError
 from servesim.measurements.checks import check_increasing, settled
 from servesim.measurements.json_files import at, read_json
 from servesim.measurements.workload import Deployment, MeasuredRun, request_metrics
-from servesim.workload.checks import ROW, check_numbers, require_columns
+from servesim.workload.checks import ROW, check_numbers, check_tokens, require_columns
 from servesim.workload.files import jsonl_keys, read_csv, read_jsonl
 
 NAMES = {
@@ -63,7 +63,7 @@ def read_request_log(path: Path, *, clock_offset_s: float | None = None) -> Meas
     requests, more = settled(frame, path, columns)
     meta = _beside(path, "meta.json")
     return MeasuredRun(
-        name=path.parent.name if path.stem == "requests" else path.stem,
+        name=path.absolute().parent.name if path.stem == "requests" else path.stem,
         source=path,
         deployment=_deployment(meta, _beside(path, "config.json")),
         requests=requests,
@@ -92,8 +92,10 @@ def _columns(path: Path) -> dict[str, str]:
 def _frame(path: Path, columns: dict[str, str]) -> pl.DataFrame:
     queued = [QUEUED] if QUEUED in jsonl_keys(path) else []
     frame = read_jsonl(path, numbers=[*columns.values(), *queued], others={})
-    for name in columns.values():
-        check_numbers(frame, name, path)
+    for name, key in columns.items():
+        check_numbers(frame, key, path)
+        if name.endswith("_tokens"):
+            check_tokens(frame, key, path, least=1 if name == "prompt_tokens" else 0)
     return frame.select(ROW, *queued, **{name: pl.col(key) for name, key in columns.items()})
 
 

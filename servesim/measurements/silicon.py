@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from servesim.errors import TraceError
 from servesim.measurements.checks import check_measured
@@ -23,6 +21,9 @@ CONFIGURATION = (
     *("model_path", "system", "precision", "backend_version", "isl", "osl", "tp_size"),
     *("attention_dp_size", "moe_tp_size", "moe_ep_size", "concurrency"),
 )
+_LOADS = ("backend_version", "concurrency")
+"""What may differ between runs of one configuration."""
+
 MEASURED = ("silicon_ttft_ms", "silicon_tpot_ms")
 
 PROMPTS_PER_CONNECTION = 10
@@ -112,6 +113,7 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
         ),
         requests=_load(row, same=version == OTHER_HARNESS),
         metrics=metrics,
+        configuration=" ".join(str(row[column]) for column in CONFIGURATION if column not in _LOADS),
         max_concurrency=row["concurrency"],
     )
 
@@ -141,13 +143,14 @@ def _load(row: dict[str, Any], *, same: bool) -> pl.DataFrame:
     count = PROMPTS_PER_CONNECTION * row["concurrency"]
     rng = stream(0, f"silicon.{row['isl']}.{row['osl']}")
 
-    def lengths(nominal: int) -> NDArray[np.int64]:
-        return rng.integers(nominal if same else int(LEAST_LENGTH * nominal), nominal + 1, count)
+    def lengths(nominal: int) -> pl.Series:
+        least = nominal if same else int(LEAST_LENGTH * nominal)
+        return pl.Series(rng.integers(least, nominal + 1, count), dtype=pl.Int32)
 
     return pl.DataFrame(
         {
             "arrival_s": pl.repeat(0.0, count, eager=True),
-            "prompt_tokens": pl.Series(lengths(row["isl"]), dtype=pl.Int32),
-            "output_tokens": pl.Series(lengths(row["osl"]), dtype=pl.Int32),
+            "prompt_tokens": lengths(row["isl"]),
+            "output_tokens": lengths(row["osl"]),
         }
     )

@@ -72,6 +72,8 @@ class MeasuredRun:
         A row per request in order of arrival: `LOAD`, and ``ttft_s``, ``tpot_s``, ``e2e_s`` where they were measured.
     metrics
         What was measured, by keys of `METRICS`; what is not known has no key.
+    configuration
+        What it has in common with runs of the same deployment and lengths under other loads; None: there are none.
     max_concurrency
         Most requests at once, of a closed loop; None: open loop.
     series
@@ -85,6 +87,7 @@ class MeasuredRun:
     deployment: Deployment
     requests: pl.DataFrame
     metrics: Mapping[str, float]
+    configuration: str | None = None
     max_concurrency: int | None = None
     series: pl.DataFrame | None = None
     notes: tuple[str, ...] = ()
