@@ -449,7 +449,7 @@ def validate_model(
     scenario: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[SCENARIO]",
+            metavar="SCENARIO",
             help="Scenario whose cluster serves the measured load; else what MEASURED says.",
             show_default=False,
         ),
