@@ -204,7 +204,7 @@ def _interrupting(cluster: Cluster) -> Iterator[None]:
 def _hardware(pool: Pool, scenario: Scenario) -> PoolHardware:
     price = scenario.cost.gpu_usd_per_h
     return PoolHardware(
-        gpus_per_replica=pool.spec.tensor_parallel,
+        gpus_per_replica=pool.spec.parallelism.gpus,
         gpu_usd_per_h=pool.gpu.usd_per_h if price is None else price,
     )
 

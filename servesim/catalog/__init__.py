@@ -12,6 +12,7 @@ from servesim.catalog.engines import EngineVersion, HostCosts, engine_version, e
 from servesim.catalog.gpus import Gpu, Interconnect, gpu, gpu_names
 from servesim.catalog.memory import kv_cache_blocks
 from servesim.catalog.models import model, model_names
+from servesim.catalog.parallelism import Parallelism
 
 __all__ = [
     "EngineVersion",
@@ -21,6 +22,7 @@ __all__ = [
     "Interconnect",
     "LatentAttention",
     "ModelArchitecture",
+    "Parallelism",
     "engine_version",
     "engine_versions",
     "gpu",

@@ -8,11 +8,13 @@ docs/model/memory.md. Which request holds which block is not in here (`servesim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servesim.catalog.architecture import ModelArchitecture
+from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.catalog.gpus import Gpu, gpu_names
 from servesim.catalog.gpus import gpu as find_gpu
+from servesim.catalog.parallelism import Parallelism
 from servesim.errors import ScenarioError
 
 RUNTIME_BYTES = round(0.45 * 2**30)
@@ -55,15 +57,15 @@ def kv_cache_blocks(
     model: ModelArchitecture,
     gpu: Gpu,
     *,
-    tensor_parallel: int,
+    parallelism: Parallelism,
     gpu_memory_utilization: float,
     kv_block_tokens: int,
     max_num_batched_tokens: int,
     max_num_seqs: int,
 ) -> int:
-    """Return how many KV-cache blocks of *kv_block_tokens* tokens a replica has.
+    """Return how many KV-cache blocks of *kv_block_tokens* tokens each data-parallel group of a replica has.
 
-    A block spans all layers and all GPUs of the replica, so a sequence of n tokens takes
+    A block spans all layers and all GPUs of the group, so a sequence of n tokens takes
     ``ceil(n / kv_block_tokens)`` blocks whatever the parallelism. Sliding-window layers beside full ones get
     their windows set aside for *max_num_seqs* sequences, where that leaves more blocks than storing every
     token would.
@@ -71,38 +73,40 @@ def kv_cache_blocks(
     Raises
     ------
     ScenarioError
-        If *tensor_parallel* does not divide the model, or the model does not fit; the message says by how
-        much and what would fit.
+        If *parallelism* does not divide the model, or the model does not fit; the message says by how much and
+        what would fit.
 
     Examples
     --------
-    >>> from servesim.catalog import gpu, model
-    >>> kv_cache_blocks(model("llama-3.1-8b"), gpu("h100-sxm"), tensor_parallel=1, gpu_memory_utilization=0.9,
-    ...                 kv_block_tokens=16, max_num_batched_tokens=2048, max_num_seqs=256) > 20_000
+    >>> from servesim.catalog import Parallelism, gpu, model
+    >>> kv_cache_blocks(model("llama-3.1-8b"), gpu("h100-sxm"), parallelism=Parallelism(),
+    ...                 gpu_memory_utilization=0.9, kv_block_tokens=16, max_num_batched_tokens=2048,
+    ...                 max_num_seqs=256) > 20_000
     True
     """
-    check_tensor_parallel(model, tensor_parallel)
+    check_parallelism(model, parallelism)
 
     def plan_for(candidate: Gpu, degree: int) -> MemoryPlan:
         return memory_plan(
             model,
             candidate,
-            tensor_parallel=degree,
+            parallelism=replace(parallelism, tensor=degree),
             gpu_memory_utilization=gpu_memory_utilization,
             max_num_batched_tokens=max_num_batched_tokens,
             max_num_seqs=max_num_seqs,
         )
 
-    plan = plan_for(gpu, tensor_parallel)
+    plan = plan_for(gpu, parallelism.tensor)
     blocks = _blocks(plan, model, kv_block_tokens, max_num_seqs)
     if blocks < 1:
         missing = (kv_block_tokens * plan.kv_bytes_per_token - plan.kv_bytes) / 2**30
         raise ScenarioError(
-            f"memory: {model.name} does not fit {tensor_parallel} x {gpu.name}: {missing:.2f} GiB per GPU "
+            f"memory: {model.name} does not fit {parallelism.gpus} x {gpu.name}: {missing:.2f} GiB per GPU "
             f"are missing (got {_describe(plan)}). expected room for one KV block.",
             hint=_what_fits(
                 model,
                 gpu,
+                parallelism,
                 lambda *where: _blocks(plan_for(*where), model, kv_block_tokens, max_num_seqs) >= 1,
             ),
         )
@@ -113,24 +117,36 @@ def memory_plan(
     model: ModelArchitecture,
     gpu: Gpu,
     *,
-    tensor_parallel: int,
+    parallelism: Parallelism,
     gpu_memory_utilization: float,
     max_num_batched_tokens: int,
     max_num_seqs: int,
 ) -> MemoryPlan:
     """Return what each GPU of a replica keeps in its memory; parameters as for `kv_cache_blocks`."""
-    kv_share = 1.0 if model.mla else max(1, model.kv_heads // tensor_parallel) / model.kv_heads
+    tensor = parallelism.tensor
+    kv_share = 1.0 if model.mla else max(1, model.kv_heads // tensor) / model.kv_heads
     return MemoryPlan(
         budget_bytes=int(gpu_memory_utilization * gpu.memory_bytes),
-        weight_bytes=model.weight_bytes // tensor_parallel,
-        activation_bytes=_activation_bytes(model, tensor_parallel, max_num_batched_tokens, max_num_seqs),
+        weight_bytes=_weight_bytes(model, parallelism),
+        activation_bytes=_activation_bytes(model, tensor, max_num_batched_tokens, max_num_seqs),
         runtime_bytes=RUNTIME_BYTES,
-        kv_bytes_per_token=model.kv_bytes_per_token * kv_share,
+        kv_bytes_per_token=model.kv_bytes_per_token * kv_share / parallelism.pipeline,
     )
 
 
-def check_tensor_parallel(model: ModelArchitecture, tensor_parallel: int) -> None:
-    """Refuse a *tensor_parallel* that does not split *model* evenly.
+def _weight_bytes(model: ModelArchitecture, parallelism: Parallelism) -> int:
+    """Return the weights on each GPU; with a pipeline, on one of its last stage, which has the output head."""
+    if parallelism.data == parallelism.pipeline == 1:
+        return model.weight_bytes // parallelism.tensor
+    matrices = 1 if model.tied_embeddings or parallelism.pipeline > 1 else 2
+    embeddings = matrices * model.embedding_parameters * model.embedding_element_bytes / parallelism.tensor
+    dense = model.dense_parameters * BYTES_PER_ELEMENT[model.dtype] / parallelism.tensor
+    routed = model.routed_parameters * BYTES_PER_ELEMENT[model.expert_dtype] / parallelism.expert_ranks
+    return round(embeddings + (dense + routed) / parallelism.pipeline)
+
+
+def check_parallelism(model: ModelArchitecture, parallelism: Parallelism) -> None:
+    """Refuse a *parallelism* that does not split *model* evenly.
 
     Raises
     ------
@@ -138,16 +154,31 @@ def check_tensor_parallel(model: ModelArchitecture, tensor_parallel: int) -> Non
         If attention heads, KV heads or MLP widths are not divisible; the message lists the valid values up to
         64.
     """
-    if not _divides(model, tensor_parallel):
-        valid = [str(degree) for degree in range(1, 65) if _divides(model, degree)]
+    tensor = parallelism.tensor
+    if not _divides(model, tensor, parallelism):
+        valid = [str(degree) for degree in range(1, 65) if _divides(model, degree, parallelism)]
         raise ScenarioError(
             f"tensor_parallel: does not divide {model.name}: {model.heads} heads, {model.kv_heads} KV heads, "
-            f"MLP width {_mlp_width(model)} (got {tensor_parallel!r}). expected one of {', '.join(valid)}."
+            f"MLP width {_mlp_width(model)} (got {tensor!r}). expected one of {', '.join(valid)}."
+        )
+    if parallelism.pipeline > model.layers:
+        raise ScenarioError(
+            f"pipeline_parallel: more stages than {model.name} has layers (got {parallelism.pipeline}). "
+            f"expected at most {model.layers}."
+        )
+    ranks = parallelism.expert_ranks
+    if parallelism.expert and (model.moe is None or model.moe.experts % ranks):
+        has = f"{model.moe.experts} experts" if model.moe else "no experts"
+        raise ScenarioError(
+            f"expert_parallel: {model.name} has {has} (got {ranks} GPUs). expected a number that divides them."
         )
 
 
-def _divides(model: ModelArchitecture, tensor_parallel: int) -> bool:
-    if tensor_parallel < 1 or model.heads % tensor_parallel or _mlp_width(model) % tensor_parallel:
+def _divides(model: ModelArchitecture, tensor_parallel: int, parallelism: Parallelism) -> bool:
+    if tensor_parallel < 1 or model.heads % tensor_parallel:
+        return False
+    slices = tensor_parallel * (parallelism.data if model.moe else 1)
+    if not (parallelism.expert and model.moe) and _mlp_width(model) % slices:
         return False
     if model.mla:  # the compressed vector is replicated, whatever the degree
         return True
@@ -190,8 +221,12 @@ def _describe(plan: MemoryPlan) -> str:
     return f"{taken} of {plan.budget_bytes / 2**30:.2f} GiB usable"
 
 
-def _what_fits(model: ModelArchitecture, gpu: Gpu, holds: Callable[[Gpu, int], bool]) -> str:
-    degrees = [degree for degree in range(1, 65) if _divides(model, degree) and holds(gpu, degree)]
+def _what_fits(
+    model: ModelArchitecture, gpu: Gpu, parallelism: Parallelism, holds: Callable[[Gpu, int], bool]
+) -> str:
+    degrees = [
+        degree for degree in range(1, 65) if _divides(model, degree, parallelism) and holds(gpu, degree)
+    ]
     single = [name for name in gpu_names() if holds(find_gpu(name), 1)]
     parts = [
         f"it fits with tensor_parallel: {degrees[0]}"

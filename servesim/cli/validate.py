@@ -21,6 +21,6 @@ def validate_scenario(file: Path, overrides: Sequence[str]) -> int:
 
     scenario = load_scenario(file, overrides=overrides, with_files=True)
     replicas = sum(pool.replicas for pool in scenario.cluster.pools)
-    gpus = sum(pool.replicas * pool.tensor_parallel for pool in scenario.cluster.pools)
+    gpus = sum(pool.replicas * pool.parallelism.gpus for pool in scenario.cluster.pools)
     write(f"{file}: ok, {replicas} replicas on {gpus} GPUs, scenario {scenario_hash(scenario)}\n")
     return OK

@@ -93,18 +93,19 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         kv_blocks = kv_cache_blocks(
             architecture,
             device,
-            tensor_parallel=spec.tensor_parallel,
+            parallelism=spec.parallelism,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             kv_block_tokens=settings.kv_block_tokens,
             max_num_batched_tokens=settings.max_num_batched_tokens,
             max_num_seqs=settings.max_num_seqs,
         )
     max_model_len = settings.max_model_len or architecture.context_tokens
+    groups = spec.data_parallel
     engine = Engine(
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=groups * settings.max_num_seqs,
+        max_num_batched_tokens=groups * settings.max_num_batched_tokens,
         kv_block_tokens=settings.kv_block_tokens,
-        kv_blocks=kv_blocks,
+        kv_blocks=groups * kv_blocks,
         context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1),
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,
@@ -125,8 +126,11 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             model=architecture,
             gpu=device,
             tensor_parallel=spec.tensor_parallel,
-            max_num_seqs=settings.max_num_seqs,
-            max_num_batched_tokens=settings.max_num_batched_tokens,
+            data_parallel=groups,
+            pipeline_parallel=spec.pipeline_parallel,
+            expert_parallel=spec.expert_parallel,
+            max_num_seqs=groups * settings.max_num_seqs,
+            max_num_batched_tokens=groups * settings.max_num_batched_tokens,
             async_scheduling=(
                 version.async_scheduling if settings.async_scheduling is None else settings.async_scheduling
             ),

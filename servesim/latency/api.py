@@ -28,9 +28,9 @@ class BatchShape:
     ----------
     sequences : int
         Sequences that decode one token in this step.
-    context_tokens : int
+    context_tokens : float
         Tokens that those sequences attend to in this step, summed: each one's KV length plus the token it
-        writes. Every following step attends ``sequences`` tokens more.
+        writes. A whole number but for a part of a larger batch. Every following step attends ``sequences`` tokens more.
     chunks : list of (tokens, start)
         Prompt chunks of this step: how many tokens are computed, and how many of the same sequence are
         already in the KV cache. If the step repeats, each ``start`` grows by its ``tokens``.
@@ -39,7 +39,7 @@ class BatchShape:
     __slots__ = ("chunks", "context_tokens", "sequences")
 
     def __init__(
-        self, sequences: int = 0, context_tokens: int = 0, chunks: list[tuple[int, int]] | None = None
+        self, sequences: int = 0, context_tokens: float = 0, chunks: list[tuple[int, int]] | None = None
     ) -> None:
         self.sequences = sequences
         self.context_tokens = context_tokens
@@ -58,7 +58,10 @@ class LatencyContext:
     model, gpu
         Catalog entries.
     tensor_parallel
-        GPUs that one replica's weights are split over.
+        GPUs that one replica's matrices are split over.
+    data_parallel, pipeline_parallel, expert_parallel
+        The other degrees; `servesim.catalog.Parallelism` tells what they mean. Batches are those of the whole
+        replica.
     max_num_seqs, max_num_batched_tokens
         Largest batch and token budget of a step.
     async_scheduling
@@ -75,6 +78,9 @@ class LatencyContext:
     max_num_seqs: int
     max_num_batched_tokens: int
     async_scheduling: bool
+    data_parallel: int = 1
+    pipeline_parallel: int = 1
+    expert_parallel: bool = False
     graph_tokens_max: int = 0
     host: HostCosts = NO_HOST
 

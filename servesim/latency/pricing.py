@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import Protocol
 
 from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.parallel import Price, of_groups, of_stages
 
 
 class StepCosts(Protocol):
     """What the kernels of an engine step take on the GPU."""
 
     def tokens_s(self, tokens: int) -> float:
-        """Return the time of all that depends on the number of tokens: matrices, norms, experts, collectives."""
+        """Return the time of all that depends on the number of tokens: matrices, norms, experts, collectives.
+
+        *tokens* are those of one data-parallel group; the others have as many.
+        """
 
     def sequences_s(self, sequences: int) -> float:
         """Return the time of all that depends on the number of sequences: output head and sampling."""
@@ -25,7 +29,7 @@ class StepCosts(Protocol):
 
 
 class StepPrices:
-    """Prices of the steps of one replica: GPU and host together.
+    """Prices of the steps of one replica, GPU and host together: ``price(batch)`` returns them.
 
     Parameters
     ----------
@@ -36,13 +40,8 @@ class StepPrices:
     """
 
     __slots__ = (
-        "_attention",
-        "_costs",
-        "_decode_s",
-        "_graph_tokens",
-        "_hidden_s",
-        "_sequences_s",
-        "_tokens_s",
+        *("_attention", "_costs", "_decode_s", "_graph_tokens", "_hidden_s", "_sequences_s", "_tokens_s"),
+        "price",
     )
 
     def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
@@ -62,6 +61,11 @@ class StepPrices:
             launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts
         ]
         self._tokens_s: dict[int, float] = {}
+        self.price: Price = self._price
+        if context.pipeline_parallel > 1:
+            self.price = of_stages(self.price, context.pipeline_parallel)
+        if context.data_parallel > 1:
+            self.price = of_groups(self.price, context.data_parallel)
         self._decode_s = [
             self._sequences_s[count] + (self._fill(count) if count else 0.0) for count in counts
         ]
@@ -72,8 +76,8 @@ class StepPrices:
         self._tokens_s[tokens] = tokens_s = self._costs.tokens_s(padded)
         return tokens_s
 
-    def price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`. This is the hot path."""
+    def _price(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of a batch of one group of GPUs. This is the hot path."""
         first_s, growth_s, steps = self._attention(batch)
         count = batch.sequences
         chunks = batch.chunks

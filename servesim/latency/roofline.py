@@ -160,7 +160,7 @@ class Roofline:
         first_s = self._window_context_s * min(batch.context_tokens, full)
         growth_s, steps = 0.0, UNLIMITED_STEPS
         if room >= sequences > 0:
-            growth_s, steps = self._window_context_s * sequences, room // sequences + 1
+            growth_s, steps = self._window_context_s * sequences, int(room // sequences) + 1
         elif room > 0:
             steps = 1
         for tokens, start in batch.chunks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servesim import catalog
-from servesim.catalog.memory import check_tensor_parallel
+from servesim.catalog.memory import check_parallelism
 from servesim.errors import ScenarioError, nearest
 from servesim.scenario.problems import Path, Problem, Problems
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
@@ -100,16 +100,16 @@ def _length_problems(engine: EngineSpec, context_tokens: int) -> list[Problem]:
 
 def _memory_problems(pool: PoolSpec, model: catalog.ModelArchitecture) -> list[Problem]:
     try:
-        check_tensor_parallel(model, pool.tensor_parallel)
+        check_parallelism(model, pool.parallelism)
     except ScenarioError as error:
-        return [_from_catalog(error, "tensor_parallel")]
+        return [_from_catalog(error, str(error.args[0]).partition(":")[0])]
     # Who gives the size of the cache takes the answer for its memory; the weights have to fit all the same.
     block_tokens = pool.engine.kv_block_tokens if pool.engine.kv_blocks is None else 1
     try:
         catalog.kv_cache_blocks(
             model,
             catalog.gpu(pool.gpu),
-            tensor_parallel=pool.tensor_parallel,
+            parallelism=pool.parallelism,
             gpu_memory_utilization=pool.engine.gpu_memory_utilization,
             kv_block_tokens=block_tokens,
             max_num_batched_tokens=pool.engine.max_num_batched_tokens,

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from servesim.catalog import Parallelism
 from servesim.registry import ComponentSpec
 from servesim.scenario.checks import (
     check_engine,
@@ -161,6 +162,18 @@ class PoolSpec(_Section):
     tensor_parallel: int = Field(
         default=1, ge=1, description="GPUs that each replica's weights are split over."
     )
+    data_parallel: int = Field(
+        default=1,
+        ge=1,
+        description="Groups of tensor_parallel GPUs in a replica, each with all the attention and its share of the "
+        "sequences; experts are split over all groups. Limits of the engine are those of one group.",
+    )
+    pipeline_parallel: int = Field(
+        default=1, ge=1, description="Stages that each replica's layers are split into."
+    )
+    expert_parallel: bool = Field(
+        default=False, description="Whether GPUs hold whole experts; false: a slice of each."
+    )
     dtype: str | None = Field(
         default=None,
         description="Number format of the weights, such as bf16 or fp8; null: as the model is published.",
@@ -172,6 +185,16 @@ class PoolSpec(_Section):
     latency: ComponentSpec = Field(
         default=ComponentSpec(name="roofline"), description="Latency model: how long a step takes."
     )
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """All degrees of parallelism of a replica."""
+        return Parallelism(
+            tensor=self.tensor_parallel,
+            data=self.data_parallel,
+            pipeline=self.pipeline_parallel,
+            expert=self.expert_parallel,
+        )
 
     @field_validator("model", mode="after")
     @classmethod

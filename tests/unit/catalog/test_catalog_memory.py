@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servesim.catalog import gpu, kv_cache_blocks, model
+from servesim.catalog import Parallelism, gpu, kv_cache_blocks, model
 from servesim.catalog.memory import RUNTIME_BYTES, memory_plan
 from servesim.errors import ScenarioError
 
 SIZES: dict[str, Any] = {
-    "tensor_parallel": 1,
+    "parallelism": Parallelism(),
     "gpu_memory_utilization": 0.9,
     "kv_block_tokens": 16,
     "max_num_batched_tokens": 2048,
@@ -49,14 +49,16 @@ def test_hand_computed_capacity() -> None:
 def test_kv_heads_are_split_then_replicated(degree: int, share: float) -> None:
     """Eight KV heads are split over up to eight GPUs; beyond that each GPU keeps one head."""
     sizes = {key: SIZES[key] for key in ("gpu_memory_utilization", "max_num_batched_tokens", "max_num_seqs")}
-    plan = memory_plan(model("llama-3.1-8b"), gpu("h100-sxm"), tensor_parallel=degree, **sizes)
+    plan = memory_plan(
+        model("llama-3.1-8b"), gpu("h100-sxm"), parallelism=Parallelism(tensor=degree), **sizes
+    )
     assert plan.kv_bytes_per_token == 131_072 * share
 
 
 def test_latent_vector_is_never_split() -> None:
     """DeepSeek's compressed keys and values are the same on all GPUs of a replica."""
     sizes = {key: SIZES[key] for key in ("gpu_memory_utilization", "max_num_batched_tokens", "max_num_seqs")}
-    plan = memory_plan(model("deepseek-v3"), gpu("h200-sxm"), tensor_parallel=8, **sizes)
+    plan = memory_plan(model("deepseek-v3"), gpu("h200-sxm"), parallelism=Parallelism(tensor=8), **sizes)
     assert plan.kv_bytes_per_token == 70_272
 
 
@@ -68,7 +70,7 @@ def test_sliding_layers_leave_more_blocks() -> None:
     plan_sizes = {
         key: sizes[key] for key in ("gpu_memory_utilization", "max_num_batched_tokens", "max_num_seqs")
     }
-    plan = memory_plan(oss, gpu("h100-sxm"), tensor_parallel=1, **plan_sizes)
+    plan = memory_plan(oss, gpu("h100-sxm"), parallelism=Parallelism(tensor=1), **plan_sizes)
     every_token = plan.kv_bytes // (16 * oss.kv_bytes_per_token)
     windows = 64 * 128 * 18 * 2048
     assert every_token < blocks < 2 * every_token
@@ -81,7 +83,12 @@ def test_model_that_does_not_fit_says_by_how_much_and_what_would() -> None:
         kv_cache_blocks(model("llama-3.1-70b"), gpu("h100-sxm"), **SIZES)
     assert "tensor_parallel: 2" in str(caught.value)
     assert "mi300x" in str(caught.value)
-    assert kv_cache_blocks(model("llama-3.1-70b"), gpu("h100-sxm"), **SIZES | {"tensor_parallel": 2}) > 0
+    assert (
+        kv_cache_blocks(
+            model("llama-3.1-70b"), gpu("h100-sxm"), **SIZES | {"parallelism": Parallelism(tensor=2)}
+        )
+        > 0
+    )
     assert kv_cache_blocks(model("llama-3.1-70b"), gpu("mi300x"), **SIZES) > 0
 
 
@@ -103,13 +110,17 @@ def test_missing_memory_is_the_deficit() -> None:
 def test_tensor_parallel_must_divide_the_model(degree: int) -> None:
     """The message lists the degrees that do."""
     with pytest.raises(ScenarioError, match=r"expected one of 1, 2, 4, 8, 16, 32\."):
-        kv_cache_blocks(model("llama-3.1-8b"), gpu("h100-sxm"), **SIZES | {"tensor_parallel": degree})
+        kv_cache_blocks(
+            model("llama-3.1-8b"), gpu("h100-sxm"), **SIZES | {"parallelism": Parallelism(tensor=degree)}
+        )
 
 
 def test_mlp_width_must_be_divisible_too() -> None:
     """Llama-3.2-3B: 24 GPUs would divide its 24 heads and share its 8 KV heads, but not 8,192 columns."""
     with pytest.raises(ScenarioError, match="MLP width 8192"):
-        kv_cache_blocks(model("llama-3.2-3b"), gpu("h100-sxm"), **SIZES | {"tensor_parallel": 24})
+        kv_cache_blocks(
+            model("llama-3.2-3b"), gpu("h100-sxm"), **SIZES | {"parallelism": Parallelism(tensor=24)}
+        )
 
 
 @given(
@@ -121,11 +132,14 @@ def test_mlp_width_must_be_divisible_too() -> None:
 def test_capacity_is_monotone(utilization: float, tokens: int, seqs: int, degree: int) -> None:
     """More memory or more GPUs never mean fewer blocks; larger steps and batches never more."""
     found, device = model("qwen3-8b"), gpu("h100-sxm")
-    sizes = SIZES | {"tensor_parallel": degree, "gpu_memory_utilization": utilization}
+    sizes = SIZES | {"parallelism": Parallelism(tensor=degree), "gpu_memory_utilization": utilization}
     sizes |= {"max_num_batched_tokens": tokens, "max_num_seqs": seqs}
     blocks = kv_cache_blocks(found, device, **sizes)
     assert kv_cache_blocks(found, device, **sizes | {"gpu_memory_utilization": utilization + 0.05}) >= blocks
     assert kv_cache_blocks(found, device, **sizes | {"max_num_batched_tokens": 2 * tokens}) <= blocks
     assert kv_cache_blocks(found, device, **sizes | {"max_num_seqs": seqs + 1}) <= blocks
     if degree < 8:
-        assert kv_cache_blocks(found, device, **sizes | {"tensor_parallel": 2 * degree}) >= blocks
+        assert (
+            kv_cache_blocks(found, device, **sizes | {"parallelism": Parallelism(tensor=2 * degree)})
+            >= blocks
+        )
