@@ -38,6 +38,7 @@ from servesim.results import (
     SummaryOptions,
     check_destination,
 )
+from servesim.results.error_bands import NOT_VALIDATED, expected_error, model_class
 from servesim.results.provenance import code_facts, scenario_facts
 from servesim.results.schema import result_extras
 from servesim.scenario import Scenario, load_scenario, scenario_hash
@@ -256,11 +257,23 @@ def _provenance(
                 "kv_blocks": pool.engine.kv_blocks,
                 "context_limit_tokens": pool.engine.context_limit,
                 "latency_model": _component(pool.spec.latency, given["latency"]),
-                "latency_error": "not validated",
+                "latency_error": _expected_error(pool, given["latency"]),
             }
             for pool in pools
         ],
     }
+
+
+def _expected_error(pool: Pool, given: object) -> dict[str, Any] | str:
+    """Return how far the pool's latencies are expected to be off; what the caller gave was never validated."""
+    if given is not None:
+        return NOT_VALIDATED
+    return expected_error(
+        pool.spec.latency.model_dump(),
+        gpu=pool.spec.gpu,
+        generation=pool.gpu.generation,
+        kind=model_class(moe=pool.architecture.moe is not None),
+    )
 
 
 def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, Any]]:

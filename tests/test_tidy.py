@@ -49,9 +49,11 @@ IMPORTS = {
     "checks": {"errors", "experiments", "results", "scenario"},
     "traces": {"errors", "experiments", "readers", "results", "scenario", "workload"},
     "report": {"errors", "experiments", "results", "rng", "scenario"},
+    "measurements": {"errors", "rng", "workload"},
+    "validation": {"catalog", "errors", "measurements", "results", "scenario", "simulation"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks, traces, report. What is not listed (the facade, cli,
+results, simulation, experiments, checks, traces, report, measurements, validation. What is not listed (the facade, cli,
 testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}

@@ -440,6 +440,64 @@ def validate(file: ScenarioFile, overrides: Overrides = None) -> int:
     return validate_scenario(file, overrides or ())
 
 
+@app.command("validate-model")
+def validate_model(
+    measured: Annotated[
+        Path,
+        typer.Argument(metavar="MEASURED", help="Results of a benchmark, or a folder.", show_default=False),
+    ],
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="Scenario whose cluster serves the measured load; else what MEASURED says.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    fitted: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run, or pattern of runs, that the latency model was fitted to; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    fail_above: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=RATIO",
+            help="Exit with 1 if the mean error of held-out runs exceeds this, as tpot_s_mean=0.1; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Draw figures into this folder.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the errors in this directory.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Replay measured benchmarks and tell how far the simulation is off.
+
+    Takes request logs (JSON lines), results of vllm bench serve, AIPerf and inference-perf. Open loops are played by
+    their time stamps, closed loops by their concurrency.
+    """
+    from servesim.cli.validate_model import Output, validate_model
+
+    return validate_model(
+        measured,
+        scenario,
+        overrides or (),
+        fitted=fitted or (),
+        fail_above=fail_above or (),
+        how=Output(as_json=as_json, quiet=quiet, plots=plot, out=out),
+    )
+
+
 @app.command()
 def schema() -> int:
     """Print the JSON Schema of scenario files.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from servesim.results.error_bands import NOT_VALIDATED, error_text
 from servesim.results.pool_load import NEAR_KNEE_RATIO
 from servesim.results.readable import load_text
 from servesim.results.units import count_text, number_text, seconds_text
@@ -109,11 +110,17 @@ def _counted(value: Any) -> str:
 
 
 def validation_note(provenance: Mapping[str, Any]) -> str | None:
-    """Return that latencies come from a model whose error is not known, if so."""
+    """Return how far latencies are expected to be off, or that this is not known; None where nothing is told."""
     pools = provenance.get("pools", [])
-    if not any(pool.get("latency_error") == "not validated" for pool in pools):
+    errors = {pool["pool"]: pool["latency_error"] for pool in pools if "latency_error" in pool}
+    if not errors:
         return None
-    return (
-        "note: the latency model is not validated: compare scenarios, and do not take absolute latencies for "
-        "measurements"
-    )
+    if NOT_VALIDATED in errors.values():
+        return (
+            "note: the latency model is not validated: compare scenarios, and do not take absolute latencies for "
+            "measurements"
+        )
+    texts = {name: error_text(error) for name, error in errors.items()}
+    if len(set(texts.values())) == 1:
+        return f"note: expected error of latencies: {next(iter(texts.values()))}"
+    return f"note: expected error of latencies: {'; '.join(f'{name} {text}' for name, text in texts.items())}"

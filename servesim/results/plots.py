@@ -134,7 +134,7 @@ class Plots:
 
     def replicas(self) -> Figure:
         """Return heat maps of what each replica did: its utilization, and the requests it had."""
-        figure = _new_figure(height=5.0)
+        figure = new_figure(height=5.0)
         upper, lower = figure.subplots(2, 1, sharex=True)
         utilization, requests = self._series.utilization_map(), self._series.requests_map()
         self._heat(upper, utilization, "utilization (%)", scale=100.0, most=100.0)
@@ -153,7 +153,7 @@ class Plots:
         lines: dict[str, tuple[pl.Series, str]],
         grid: TimeGrid | None = None,
     ) -> Figure:
-        figure = _new_figure(height=3.2)
+        figure = new_figure(height=3.2)
         axes = figure.subplots()
         grid = grid or self._series.grid
         times = grid.middles_s[bins.to_numpy()] / time_unit(grid.end_s)[1]
@@ -166,7 +166,7 @@ class Plots:
         axes.set_ylim(bottom=0, top=None if some else 1)
         axes.yaxis.set_major_formatter("{x:,.10g}")
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(lines))
-        _finish(axes)
+        finish(axes)
         return figure
 
     def _heat(self, axes: Axes, table: ReplicaMap, label: str, *, scale: float, most: float | None) -> None:
@@ -206,7 +206,7 @@ def _latency_panels(
 ) -> tuple[Figure, list[tuple[Axes, Floats, float]]]:
     """Return a figure with a panel per latency: its axes, its values in s, and the factor to the axis' unit."""
     names = [_known(metric) for metric in metrics or SHOWN]
-    figure = _new_figure(height=3.2)
+    figure = new_figure(height=3.2)
     panels = []
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         values = series.latencies_s(name)
@@ -214,7 +214,7 @@ def _latency_panels(
         unit, scale = latency_unit([typical_s])
         axes.set_xlabel(f"{_NAMES[name]} ({unit})")
         _set_latency_axis(axes, values, scale)
-        _finish(axes)
+        finish(axes)
         panels.append((axes, values, scale))
     return figure, panels
 
@@ -240,13 +240,15 @@ def _set_latency_axis(axes: Axes, values: Floats, scale: float) -> None:
     axes.set_xlim(low, high)
 
 
-def _finish(axes: Axes) -> None:
+def finish(axes: Axes) -> None:
+    """Give *axes* the look that all figures have."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
 
 
-def _new_figure(*, height: float) -> Figure:
+def new_figure(*, height: float) -> Figure:
+    """Return an empty figure of *height* inches that notebooks show."""
     return _shown_figure()(figsize=(8, height), layout="constrained")
 
 

@@ -1,0 +1,67 @@
+"""The batch sweep and the closed-loop points: the real files, and tables that are neither."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from servesim.errors import TraceError
+from servesim.measurements import read_measured
+from servesim.validation.splits import configuration_split, sweep_split
+
+SWEEP = "calibration/batch_curves/vllm_h100_64gb_batch_sweep.parquet"
+POINTS = "calibration/batch_curves/silicon_e2e_h200_b200.parquet"
+
+
+def test_the_sweep_has_its_54_runs_with_their_mean_lengths(shared):
+    """Loads are drawn, but their means are those of the file, within the rounding of 2,000 whole numbers."""
+    path = shared(SWEEP)
+    runs = read_measured(path)
+    assert len(runs) == 54
+    facts = {row["path"]: row for row in pl.read_parquet(path).iter_rows(named=True)}
+    for run in runs:
+        batch = run.deployment.settings["max_num_seqs"]
+        fact = facts[f"background/{run.deployment.model}/_{batch}_"]
+        assert run.requests.height == 2000
+        assert run.requests["prompt_tokens"].mean() == pytest.approx(fact["inp"] / 2000, rel=0.005)
+        assert run.requests["output_tokens"].mean() == pytest.approx(fact["out"] / 2000, rel=0.005)
+        assert run.metrics["itl_s_mean"] == fact["itl"] / 1e3
+
+
+def test_batches_of_the_sweep_are_split_as_published(shared):
+    """1, 16 and 128 of each of four models may be fitted."""
+    splits = [sweep_split(run) for run in read_measured(shared(SWEEP))]
+    assert (splits.count("fitted"), splits.count("held out")) == (12, 42)
+
+
+def test_points_lose_their_171_exact_repeats(shared):
+    """959 rows of vLLM; loads are 10 prompts per connection within [0.8, 1] of the nominal lengths."""
+    runs = read_measured(shared(POINTS))
+    assert len(runs) == 959 - 171
+    assert len({run.name for run in runs}) == len(runs)
+    for run in runs[::50]:
+        assert run.requests.height == 10 * run.max_concurrency
+        nominal = int(run.name.partition("_agg_")[2].partition("x")[0])
+        assert run.requests["prompt_tokens"].is_between(int(0.8 * nominal), nominal).all()
+
+
+def test_a_configuration_is_on_one_side_of_the_split(shared):
+    """Concurrencies of one deployment are alike: none may be fitted where another is judged. About a tenth is."""
+    sides: dict[tuple, set[str]] = {}
+    runs = read_measured(shared(POINTS))
+    for run in runs:
+        served = run.deployment
+        lengths = run.name.partition("_agg_")[2].partition("_")[0]
+        key = (served.model, served.gpu, served.dtype, served.tensor_parallel, served.data_parallel, lengths)
+        sides.setdefault(key, set()).add(configuration_split(run))
+    assert all(len(found) == 1 for found in sides.values())
+    share = sum(configuration_split(run) == "fitted" for run in runs) / len(runs)
+    assert 0.05 < share < 0.2
+
+
+def test_tables_of_other_columns_are_refused(tmp_path):
+    """Parquet alone is no measurement."""
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"x": [1]}).write_parquet(path)
+    with pytest.raises(TraceError, match="Parquet of unknown columns"):
+        read_measured(path)
