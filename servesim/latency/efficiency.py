@@ -189,15 +189,15 @@ def _overlapped(read_s: Any, compute_s: Any, overlap: float) -> Any:
     return larger * (1.0 + (smaller / larger) ** overlap) ** (1.0 / overlap)
 
 
-def expected_experts(experts: float, chosen_ratio: float, tokens: Any) -> Any:
-    """Return how many of *experts* are visited on average if each token chooses each with *chosen_ratio*.
+def expected_experts(experts: int, experts_per_token: int, tokens: Any) -> Any:
+    """Return how many distinct experts *tokens* tokens visit on average if routing is uniform.
 
     Examples
     --------
-    >>> expected_experts(8, 2 / 8, 1)
+    >>> expected_experts(8, 2, 1)
     2.0
     """
-    return experts * (1.0 - (1.0 - chosen_ratio) ** tokens)
+    return experts * (1.0 - (1.0 - experts_per_token / experts) ** tokens)
 
 
 def experts_s(
@@ -227,11 +227,19 @@ def experts_s(
 
 def all_reduce_s(c: AllReduce, link_bytes_per_s: float, message_bytes: Any, ranks: int) -> Any:
     """Return the time of adding up a message over *ranks* GPUs, of which each sends 2 (n - 1) / n of it."""
-    import math
+    share = c.link_share * (2.0 / ranks) ** c.contention
+    return c.launch_s + c.hop_s * (ranks - 1) + ring_s(message_bytes, ranks, share * link_bytes_per_s)
 
-    share = c.link_share * 2.0 ** (-c.contention * math.log2(ranks / 2))
-    ring = 2.0 * (ranks - 1) / ranks * message_bytes
-    return c.launch_s + c.hop_s * (ranks - 1) + ring / (share * link_bytes_per_s)
+
+def ring_s(message_bytes: Any, ranks: int, link_bytes_per_s: float) -> Any:
+    """Return the transfer time of a ring all-reduce: each of n GPUs sends 2 (n - 1) / n of the message.
+
+    Examples
+    --------
+    >>> ring_s(1e9, 4, 300e9)
+    0.005
+    """
+    return 2.0 * (ranks - 1) / ranks * message_bytes / link_bytes_per_s
 
 
 def elementwise_s(c: Elementwise, peaks: Peaks, moved_bytes: Any, kernels: float) -> Any:

@@ -109,7 +109,7 @@ def operators(model: ModelArchitecture, tensor_parallel: int) -> Operators:
             n=model.vocab_size / tensor_parallel,
             k=model.hidden_size,
             count=1,
-            dtype="fp32" if model.dtype == "fp32" else "bf16",
+            dtype="fp32" if model.dtype == "fp32" else "bf16",  # quantised models keep 16 bits here
         ),
         experts=_experts(model, tensor_parallel),
         attention=_attention(model, tensor_parallel),
@@ -179,9 +179,7 @@ def _experts(model: ModelArchitecture, ranks: int) -> RoutedExperts | None:
 
 def _attention(model: ModelArchitecture, ranks: int) -> Attention:
     mla = model.mla
-    kv_bytes = model.kv_bytes_per_token_layer
     if mla is None:
-        kv_bytes *= max(1.0, model.kv_heads / ranks) / model.kv_heads
         head_dim, expand = model.head_dim, 0.0
     else:
         head_dim = mla.qk_nope_head_dim + mla.qk_rope_head_dim
@@ -189,11 +187,18 @@ def _attention(model: ModelArchitecture, ranks: int) -> Attention:
     return Attention(
         heads=model.heads / ranks,
         head_dim=head_dim,
-        kv_bytes=kv_bytes,
+        kv_bytes=kv_bytes_per_token_layer(model, ranks),
         flops_per_pair=model.attention_flops_per_pair / ranks,
         decode_flops_per_pair=model.decode_attention_flops_per_pair / ranks,
         expand_flops=expand,
     )
+
+
+def kv_bytes_per_token_layer(model: ModelArchitecture, tensor_parallel: int) -> float:
+    """Return what one cached token takes in one layer on one GPU: KV heads are split, never below one."""
+    if model.mla:
+        return model.kv_bytes_per_token_layer
+    return model.kv_bytes_per_token_layer * max(1.0, model.kv_heads / tensor_parallel) / model.kv_heads
 
 
 def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
