@@ -290,7 +290,7 @@ def fit_all(tables: Tables, name: str) -> tuple[list[Section], dict[str, Any]]:
 def rounded(coefficients: Any) -> Any:
     """Return *coefficients* with four digits: what the files hold is what the errors were worked out with."""
     digits = {f.name: float(f"{getattr(coefficients, f.name):.3e}") for f in fields(coefficients)}
-    return type(coefficients)(**digits)
+    return type(coefficients)(**{name: value if value > 1e-13 else 0.0 for name, value in digits.items()})
 
 
 def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> str:

@@ -97,14 +97,16 @@ class Tables:
     def experts(self, gpu: str, dtype: str) -> Table | None:
         """Return experts that tensor parallelism splits at most eightfold, with evenly spread tokens.
 
-        So the visited experts are known. Under expert parallelism the kernels were given all tokens, those of other
+        So the visited experts are known; routing by a power law over them stands in where that was not measured
+        (A100). Under expert parallelism the kernels were given all tokens, those of other
         GPUs too; and models with hidden size 2688 or 22 experts per token (Nemotron) have no gate.
         """
         frame = self._read(gpu, "moe/vllm/*/moe_perf.parquet")
         assert frame is not None
         frame = frame.filter(
             pl.col("moe_dtype") == EXPERT_DTYPES[dtype],
-            pl.col("distribution") == "balanced",
+            pl.col("distribution") == ("balanced" if gpu != "a100-80gb-sxm" else "power_law_1.01"),
+            ~pl.col("kernel_source").str.contains("w4a4mxfp4"),  # not what 4-bit weights with 16-bit activations use
             (pl.col("moe_ep_size") == 1) & (pl.col("moe_tp_size") <= 8),
             (pl.col("hidden_size") != 2688) & (pl.col("topk") != 22),
         )
