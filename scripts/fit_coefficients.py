@@ -19,18 +19,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from operator_tables import FOLDERS, WEIGHT_BYTES, Table, Tables
+from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, Table, Tables
 from scipy.optimize import least_squares
 
 from servesim.catalog import gpu as catalog_gpu
+from servesim.catalog import model as catalog_model
 from servesim.latency import efficiency as e
+from servesim.latency.api import BatchShape
+from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import MEASURED
+from servesim.latency.operators import operators
 
 ROOT = Path(__file__).resolve().parents[1]
 FITTED = ROOT / "servesim" / "latency" / "fitted"
 ROWS = 6000
 SEED = 5
 SOURCE = "NVIDIA aiconfigurator-core 0.12.0 (Apache-2.0), vLLM tables"
+PROFILE_SOURCE = "LLMServingSim layer profiles (MIT), vLLM 0.19, Llama-3.1-8B in bf16"
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Any, Table], Floats]
@@ -139,13 +144,27 @@ def predict_prefill(c: e.Prefill, table: Table, *, peaks: e.Peaks) -> Floats:
     x = table.columns
     heads, head_dim, tokens = x["heads"], x["head_dim"], x["tokens"]
     cost = e.chunk_costs(c, peaks, heads=heads, head_dim=head_dim, flops_per_pair=4 * heads * head_dim)
-    return _chunks_s(cost, x["sequences"], tokens)
+    return _chunks_s(cost, x["sequences"], tokens, x["start"])
 
 
-def _chunks_s(cost: e.Chunk, sequences: Floats, tokens: Floats) -> Floats:
-    pairs = tokens * (tokens + 1) / 2
-    found: Floats = cost.launch_s + sequences * (cost.pair_s * pairs + cost.token_s * tokens) + cost.tile_s * tokens
-    return found
+def _chunks_s(cost: e.Chunk, sequences: Floats, tokens: Floats, start: Floats | float = 0.0) -> Floats:
+    pairs = tokens * (start + (tokens + 1) / 2)
+    found: Floats = cost.launch_s + sequences * (cost.pair_s * pairs + cost.token_s * tokens)
+    return found + cost.tile_s * (start + tokens)
+
+
+def predict_mixed(c: e.Mixed, table: Table, *, peaks: e.Peaks, decode: e.Decode, prefill: e.Prefill) -> Floats:
+    """Return the seconds of every row: one layer of Llama-3.1-8B."""
+    shape = operators(catalog_model("llama-3.1-8b"), 1).attention
+    prices = AttentionPrices(shape, peaks, decode=decode, prefill=prefill, mixed=c, layers=1, window=None)
+    x = table.columns
+    rows = zip(x["sequences"], x["context"], x["tokens"], x["start"], strict=True)
+    return np.array(
+        [
+            prices.price(BatchShape(int(count), int(count * context), [(int(tokens), int(start))]))[0]
+            for count, context, tokens, start in rows
+        ]
+    )
 
 
 LATENT = {"hidden": 7168, "query": 1536, "rank": 512, "rope": 64, "nope": 128, "value": 128}
@@ -233,8 +252,45 @@ def fit(section: Section) -> Any:
     return build(np.minimum(found.x, 1.0))
 
 
+MIXED_SEARCH = {"start": (0.3, 0.9), "lower": (0.0, 0.0), "upper": (1.0, 1.0)}
+
+
+def profile_sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
+    """Return what there is to fit of a GPU with layer profiles; mixed steps need attention's other coefficients."""
+    peaks = device(name).peaks("bf16")
+    gemm = partial(predict_gemm, peaks=peaks, dtype="bf16")
+    rows = tables.profile_attention
+    listed = [
+        Section(name="gemm.bf16", kind=e.Gemm, table=tables.profile_gemm(name), predict=gemm, **GEMM_SEARCH),
+        Section(
+            name="decode.bf16",
+            kind=e.Decode,
+            table=rows(name, "decode"),
+            predict=partial(predict_decode, peaks=peaks),
+            **DECODE_SEARCH,
+        ),
+        Section(
+            name="prefill.bf16",
+            kind=e.Prefill,
+            table=rows(name, "prefill"),
+            predict=partial(predict_prefill, peaks=peaks),
+            **PREFILL_SEARCH,
+        ),
+    ]
+    if found:
+        mixed = partial(
+            predict_mixed, peaks=peaks, decode=found["decode.bf16"], prefill=found["prefill.bf16"]
+        )
+        listed.append(
+            Section(name="mixed.bf16", kind=e.Mixed, table=rows(name, "mixed"), predict=mixed, **MIXED_SEARCH)
+        )
+    return listed
+
+
 def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
     """Return what there is to fit of one GPU; *found* has what was fitted before, which the latent modules need."""
+    if name in PROFILES:
+        return profile_sections(tables, name, found)
     d, listed = device(name), []
 
     def add(section: str, kind: type[Any], search: dict[str, Any], table: Table | None, predict: Predict) -> None:
@@ -299,7 +355,7 @@ def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> s
         f"# Coefficients of servesim.latency.efficiency for {name}: written by scripts/fit_coefficients.py.",
         "# bias, error_median, error_p90: of predicted / measured - 1 on all rows, which were fitted;",
         "# error_median_of: the same median with the coefficients of other GPUs, nothing fitted here.",
-        f'source = "{SOURCE}"',
+        f'source = "{PROFILE_SOURCE if name in PROFILES else SOURCE}"',
     ]
     for section in listed:
         coefficients = fits[name][section.name]
@@ -307,7 +363,7 @@ def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> s
         others = {
             other: relative_errors(section, found[section.name])[1]
             for other, found in fits.items()
-            if other != name and section.name in found and section.name != "elementwise"
+            if other != name and section.name in found and section.name not in ("elementwise", "mixed.bf16")
         }
         lines += ["", f'[coefficients."{section.name}"]']
         lines += [f"{f.name} = {getattr(coefficients, f.name)!r}" for f in fields(section.kind)]
@@ -318,7 +374,7 @@ def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> s
             inner = ", ".join(f"{other} = {error:.3f}" for other, error in others.items())
             lines.append(f"error_median_of = {{ {inner} }}")
         if section.name == "elementwise":
-            lines.append('measured_on = "RTX 4090, RTX PRO 6000 (LLMServingSim layer profiles, MIT)"')
+            lines.append('source = "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000"')
     return "\n".join(lines) + "\n"
 
 
@@ -332,7 +388,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "calibration"
     tables = Tables(folder)
     listed, fits = {}, {}
-    for name in FOLDERS:
+    for name in [*FOLDERS, *PROFILES]:
         listed[name], fits[name] = fit_all(tables, name)
         print(f"{name}: {len(listed[name])} sets of coefficients", file=sys.stderr)
     for name in MEASURED:

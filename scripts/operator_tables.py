@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from servesim.catalog import gpu as catalog_gpu
+
 Floats = NDArray[np.float64]
 
 FOLDERS = {
@@ -24,6 +26,9 @@ FOLDERS = {
     "l40s": "l40s",
 }
 """The tables' name of each GPU."""
+
+PROFILES = {"rtx-4090": "RTX4090", "rtx-pro-6000": "RTXPRO6000"}
+"""The layer profiles' name of each GPU. Llama-3.1-8B is fitted; profiles of other models are left to check with."""
 
 L2_BYTES = {
     "a100-80gb-sxm": 40e6,
@@ -151,7 +156,7 @@ class Tables:
             return None
         c = found.columns
         columns = {"sequences": c["batch_size"], "tokens": c["isl"], "heads": c["num_heads"]}
-        columns |= {"head_dim": c["head_dim"]}
+        columns |= {"head_dim": c["head_dim"], "start": 0.0 * c["isl"]}
         # Wider heads run on another kernel, for no model of the catalog.
         keep = (c["head_dim"] <= 256) & (c["batch_size"] * c["isl"] <= 65_536) & (c["batch_size"] <= 64)
         return Table(columns, found.seconds).take(np.flatnonzero(keep))
@@ -184,18 +189,51 @@ class Tables:
         return _table(frame, ["message_size", "num_gpus"])
 
     def elementwise(self) -> Table:
-        """Return norms, rotations and activations of the layer profiles, with the bytes that they move."""
+        """Return norms, rotations and activations of Llama-3.1-8B, with what they move over the peak bandwidth."""
+        widths = {"layernorm": 4 * 4096, "rotary_emb": 2 * 40 * 128, "act_fn": 3 * 14336}
         moved, seconds = [], []
-        for path in sorted((self.root / "layer_profiles" / "profile_v1").glob("*/*/Llama-3.1-8B/bf16/tp1/dense.parquet")):
-            widths = {"layernorm": 4 * 4096, "rotary_emb": 2 * 40 * 128, "act_fn": 3 * 14336}
-            for layer, tokens, time_us in pl.read_parquet(path).iter_rows():
+        for gpu in PROFILES:
+            for layer, tokens, time_us in self._profile(gpu, "dense").iter_rows():
                 if layer in widths:
-                    moved.append(2.0 * widths[layer] * tokens / BANDWIDTHS[path.parts[-6]])
+                    moved.append(2.0 * widths[layer] * tokens / catalog_gpu(gpu).memory_bandwidth_bytes_per_s)
                     seconds.append(time_us * 1e-6)
         return Table({"at_peak_s": np.array(moved)}, np.array(seconds))
 
+    def _profile(self, gpu: str, name: str) -> pl.DataFrame:
+        folder = self.root / "layer_profiles" / "profile_v1" / PROFILES[gpu]
+        return pl.read_parquet(folder / "meta-llama" / "Llama-3.1-8B" / "bf16" / "tp1" / f"{name}.parquet")
 
-BANDWIDTHS = {"RTX4090": 1.008e12, "RTXPRO6000": 1.597e12}
+    def profile_gemm(self, gpu: str) -> Table:
+        """Return the matrices of Llama-3.1-8B, output head included."""
+        shapes = {
+            "qkv_proj": (6144, 4096),
+            "o_proj": (4096, 4096),
+            "gate_up_proj": (28672, 4096),
+            "down_proj": (4096, 14336),
+            "lm_head": (128256, 4096),
+        }
+        frame = pl.concat([self._profile(gpu, name).rename({count: "m"}) for name, count in
+                           (("dense", "tokens"), ("per_sequence", "sequences"))])
+        frame = frame.filter(pl.col("layer").is_in(list(shapes)))
+        n, k = (np.array([float(shapes[layer][i]) for layer in frame["layer"]]) for i in (0, 1))
+        columns = {"m": frame["m"].cast(pl.Float64).to_numpy(), "n": n, "k": k}
+        return Table(columns, frame["time_us"].to_numpy() * 1e-6)
+
+    def profile_attention(self, gpu: str, phase: str) -> Table:
+        """Return attention of Llama-3.1-8B: of decodes, of one chunk, or of both in one step."""
+        chunk, decodes = pl.col("prefill_chunk"), pl.col("n_decode")
+        wanted = {"decode": chunk == 0, "prefill": decodes == 0, "mixed": (chunk > 0) & (decodes > 0)}[phase]
+        frame = self._profile(gpu, "attention").filter(wanted, (chunk > 0) | (decodes > 0))
+        raw = {name: frame[name].cast(pl.Float64).to_numpy() for name in frame.columns}
+        seconds = raw["time_us"] * 1e-6
+        same = np.ones(len(seconds))
+        chunks = {"tokens": raw["prefill_chunk"], "start": raw["kv_prefill"]}
+        batch = {"sequences": raw["n_decode"], "context": raw["kv_decode"] + 1.0, "token_bytes": 4096.0 * same}
+        if phase == "decode":
+            return Table(batch, seconds)
+        if phase == "prefill":
+            return Table({"sequences": same, "heads": 32 * same, "head_dim": 128 * same, **chunks}, seconds)
+        return Table(batch | chunks, seconds)
 
 
 def _attention(frame: pl.DataFrame, kv_dtype: str) -> pl.DataFrame:

@@ -8,7 +8,7 @@ prompts take their pairs, the longest piece of work among them, and their querie
 from __future__ import annotations
 
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape
-from servesim.latency.efficiency import Decode, Peaks, Prefill, chunk_costs
+from servesim.latency.efficiency import Decode, Mixed, Peaks, Prefill, chunk_costs
 from servesim.latency.operators import Attention
 
 
@@ -19,7 +19,7 @@ class AttentionPrices:
     ----------
     attention, peaks
         Shape of one layer, and the GPU's peaks in 16 bits.
-    decode, prefill
+    decode, prefill, mixed
         Coefficients.
     layers
         How many layers there are.
@@ -32,6 +32,7 @@ class AttentionPrices:
         "_decode_launch_s",
         "_knot_tokens",
         "_least_tokens",
+        "_mixed_token_s",
         "_longest_s",
         "_pair_s",
         "_ramp_s",
@@ -39,6 +40,7 @@ class AttentionPrices:
         "_read_s",
         "_token_s",
         "_tokens_io_s",
+        "_unsplit",
         "_window",
     )
 
@@ -49,11 +51,14 @@ class AttentionPrices:
         *,
         decode: Decode,
         prefill: Prefill,
+        mixed: Mixed,
         layers: int,
         window: int | None,
     ) -> None:
         self._window = window
         self._price_decode(attention, peaks, decode, layers)
+        self._unsplit = mixed.unsplit
+        self._mixed_token_s = mixed.reread_share * (attention.group - 1.0) * self._token_s
         chunk = chunk_costs(
             prefill,
             peaks,
@@ -115,17 +120,20 @@ class AttentionPrices:
             if room >= 0:
                 steps = room // sequences + 1
         if batch.chunks:
-            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(batch.chunks)
+            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(batch)
             first_s += chunks_s
             growth_s += chunks_growth_s
             steps = min(steps, chunk_steps)
+            if sequences and self._mixed_token_s:
+                first_s += self._mixed_token_s * attended
+                growth_s += self._mixed_token_s * growing
         return first_s, growth_s, steps
 
-    def _price_chunks(self, chunks: list[tuple[int, int]]) -> tuple[float, float, int]:
+    def _price_chunks(self, batch: BatchShape) -> tuple[float, float, int]:
         """Return the price of prompt chunks; that of several together holds for one step."""
-        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0
+        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0.0
         pairs: float
-        window = self._window
+        window, chunks = self._window, batch.chunks
         for tokens, start in chunks:
             if window is None:
                 pairs, pair_growth = tokens * (start + (tokens + 1) * 0.5), tokens * tokens
@@ -138,6 +146,11 @@ class AttentionPrices:
             longest = max(longest, span)
         if len(chunks) > 1:
             growth_s, steps = 0.0, 1
+        if self._unsplit and batch.sequences:
+            mean = batch.context_tokens / batch.sequences
+            alone = self._unsplit * (mean if window is None else min(mean, window))
+            if alone > longest:  # until the chunk is the longer one again
+                longest, growth_s, steps = alone, 0.0, 1
         return first_s + self._longest_s * longest, growth_s, steps
 
 

@@ -15,9 +15,18 @@ from typing import Any, TypeVar
 
 from servesim.catalog import Gpu
 from servesim.catalog.dtypes import COMPUTE_DTYPE
-from servesim.latency.efficiency import AllReduce, Decode, Elementwise, Experts, Gemm, Prefill
+from servesim.latency.efficiency import (
+    SEPARATE,
+    AllReduce,
+    Decode,
+    Elementwise,
+    Experts,
+    Gemm,
+    Mixed,
+    Prefill,
+)
 
-MEASURED = ("a100-80gb-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "l40s")
+MEASURED = ("a100-80gb-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "l40s", "rtx-4090", "rtx-pro-6000")
 """GPUs with a file of their own."""
 
 RELATIVES = {
@@ -33,10 +42,25 @@ RELATIVES = {
 PCIE_RELATIVE = "l40s"
 """Whose coefficients GPUs with GDDR memory and without NVLink take: workstation boards, whatever their generation."""
 
-LEFT_OUT_RELATIVES = {"l40s": "a100-80gb-sxm", "a100-80gb-sxm": "h100-sxm", "h100-sxm": "a100-80gb-sxm"}
+LEFT_OUT_RELATIVES = {
+    "rtx-4090": "l40s",
+    "rtx-pro-6000": "l40s",
+    "l40s": "b200-sxm",
+    "a100-80gb-sxm": "h100-sxm",
+    "h100-sxm": "b200-sxm",
+    "h200-sxm": "b200-sxm",
+}
 """Where a relative's file lacks an operator or a number format, the next one to ask."""
 
-Operator = TypeVar("Operator", Gemm, Experts, Decode, Prefill, AllReduce, Elementwise)
+FLASH_ATTENTION_2 = {
+    "a100-80gb-sxm": "rtx-4090",
+    "l40s": "rtx-4090",
+    "rtx-4090": "rtx-4090",
+    "rtx-pro-6000": "rtx-pro-6000",
+}
+"""Whose mixed steps stand for those of GPUs on which vLLM runs FlashAttention 2."""
+
+Operator = TypeVar("Operator", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +94,13 @@ class KernelCoefficients:
     def prefill(self, kv_dtype: str, *, latent: bool) -> Prefill:
         """Return those of prefill attention, latent or not."""
         return self._find(Prefill, f"{'latent_' if latent else ''}prefill.{_kv_key(kv_dtype)}")
+
+    def mixed(self) -> Mixed:
+        """Return those of decodes beside chunks: measured where FlashAttention 2 runs, else they are separate."""
+        name = relative(self.gpu)
+        if name not in FLASH_ATTENTION_2:
+            return SEPARATE
+        return self._find(Mixed, "mixed.bf16", first=FLASH_ATTENTION_2[name])
 
     def all_reduce(self) -> AllReduce:
         """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`."""

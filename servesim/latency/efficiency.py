@@ -125,6 +125,27 @@ class Prefill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """Coefficients of one kernel that serves decodes beside chunks, as FlashAttention 2 does.
+
+    Attributes
+    ----------
+    reread_share
+        Query heads that share keys and values read them one by one, which the cache catches but for this share.
+    unsplit
+        1 where a decoding sequence is not split over multiprocessors in such a step, 0 where it is or
+        decodes have a kernel of their own.
+    """
+
+    reread_share: float
+    unsplit: float
+
+
+SEPARATE = Mixed(reread_share=0.0, unsplit=0.0)
+"""Decodes beside chunks cost what they cost alone (FlashInfer, FlashAttention 3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllReduce:
     """Coefficients of all-reduces: a start, a hop per further GPU, and the ring's bytes at a share of the link.
 
@@ -149,7 +170,7 @@ class Elementwise:
     cache_share: float
 
 
-Coefficients = TypeVar("Coefficients", Gemm, Experts, Decode, Prefill, AllReduce, Elementwise)
+Coefficients = TypeVar("Coefficients", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
 
 
 def scaled(coefficients: Coefficients, scale: float) -> Coefficients:

@@ -42,6 +42,8 @@ class Attention:
     ----------
     heads, head_dim
         Query heads on this GPU, and the width of one.
+    group
+        Query heads that share keys and values.
     kv_bytes
         What one cached token takes: KV heads are split, never below one; a latent vector is not.
     flops_per_pair, decode_flops_per_pair
@@ -52,6 +54,7 @@ class Attention:
 
     heads: float
     head_dim: int
+    group: float
     kv_bytes: float
     flops_per_pair: float
     decode_flops_per_pair: float
@@ -187,6 +190,7 @@ def _attention(model: ModelArchitecture, ranks: int) -> Attention:
     return Attention(
         heads=model.heads / ranks,
         head_dim=head_dim,
+        group=model.heads / model.kv_heads if mla is None else 1.0,
         kv_bytes=kv_bytes_per_token_layer(model, ranks),
         flops_per_pair=model.attention_flops_per_pair / ranks,
         decode_flops_per_pair=model.decode_attention_flops_per_pair / ranks,

@@ -179,6 +179,7 @@ class Roofline:
             self._peaks("bf16"),
             decode=scaled(self._coefficients.decode(kv_dtype, latent=latent), self.attention_scale),
             prefill=scaled(self._coefficients.prefill(kv_dtype, latent=latent), self.attention_scale),
+            mixed=self._coefficients.mixed(),
             layers=layers,
             window=window,
         )
