@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, Table, Tables
 from scipy.optimize import least_squares
 
+from servesim.catalog import Parallelism
 from servesim.catalog import gpu as catalog_gpu
 from servesim.catalog import model as catalog_model
 from servesim.latency import efficiency as e
@@ -155,7 +156,7 @@ def _chunks_s(cost: e.Chunk, sequences: Floats, tokens: Floats, start: Floats | 
 
 def predict_mixed(c: e.Mixed, table: Table, *, peaks: e.Peaks, decode: e.Decode, prefill: e.Prefill) -> Floats:
     """Return the seconds of every row: one layer of Llama-3.1-8B."""
-    shape = operators(catalog_model("llama-3.1-8b"), 1).attention
+    shape = operators(catalog_model("llama-3.1-8b"), Parallelism()).attention
     prices = AttentionPrices(shape, peaks, decode=decode, prefill=prefill, mixed=c, layers=1, window=None)
     x = table.columns
     rows = zip(x["sequences"], x["context"], x["tokens"], x["start"], strict=True)
@@ -252,7 +253,7 @@ def fit(section: Section) -> Any:
     return build(np.minimum(found.x, 1.0))
 
 
-MIXED_SEARCH = {"start": (0.3, 0.9), "lower": (0.0, 0.0), "upper": (1.0, 1.0)}
+MIXED_SEARCH = {"start": (0.3,), "lower": (0.0,), "upper": (1.0,)}
 
 
 def profile_sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:

@@ -40,7 +40,6 @@ class AttentionPrices:
         "_read_s",
         "_token_s",
         "_tokens_io_s",
-        "_unsplit",
         "_window",
     )
 
@@ -57,7 +56,6 @@ class AttentionPrices:
     ) -> None:
         self._window = window
         self._price_decode(attention, peaks, decode, layers)
-        self._unsplit = mixed.unsplit
         self._mixed_token_s = mixed.reread_share * (attention.group - 1.0) * self._token_s
         chunk = chunk_costs(
             prefill,
@@ -96,7 +94,7 @@ class AttentionPrices:
         first_s = self._chunk_launch_s if batch.chunks else self._decode_launch_s
         if sequences:
             attended = batch.context_tokens
-            room = -1
+            room = -1.0
             least = self._least_tokens * sequences
             if attended < least:
                 room, attended, growing = least - attended, least, 0
@@ -112,15 +110,15 @@ class AttentionPrices:
                 first_s += attended * self._ramp_token_s
                 growth_s = growing * self._ramp_token_s
                 if growing and self._knot_tokens - attended < UNLIMITED_STEPS:
-                    to_knot = int(self._knot_tokens - attended)
+                    to_knot = self._knot_tokens - attended
                     room = to_knot if room < 0 or to_knot < room else room
             else:
                 first_s += self._ramp_s + attended * self._token_s
                 growth_s = growing * self._token_s
             if room >= 0:
-                steps = room // sequences + 1
+                steps = int(room // sequences) + 1
         if batch.chunks:
-            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(batch)
+            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(batch.chunks)
             first_s += chunks_s
             growth_s += chunks_growth_s
             steps = min(steps, chunk_steps)
@@ -129,11 +127,11 @@ class AttentionPrices:
                 growth_s += self._mixed_token_s * growing
         return first_s, growth_s, steps
 
-    def _price_chunks(self, batch: BatchShape) -> tuple[float, float, int]:
+    def _price_chunks(self, chunks: list[tuple[int, int]]) -> tuple[float, float, int]:
         """Return the price of prompt chunks; that of several together holds for one step."""
-        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0.0
+        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0
         pairs: float
-        window, chunks = self._window, batch.chunks
+        window = self._window
         for tokens, start in chunks:
             if window is None:
                 pairs, pair_growth = tokens * (start + (tokens + 1) * 0.5), tokens * tokens
@@ -146,11 +144,6 @@ class AttentionPrices:
             longest = max(longest, span)
         if len(chunks) > 1:
             growth_s, steps = 0.0, 1
-        if self._unsplit and batch.sequences:
-            mean = batch.context_tokens / batch.sequences
-            alone = self._unsplit * (mean if window is None else min(mean, window))
-            if alone > longest:  # until the chunk is the longer one again
-                longest, growth_s, steps = alone, 0.0, 1
         return first_s + self._longest_s * longest, growth_s, steps
 
 

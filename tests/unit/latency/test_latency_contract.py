@@ -147,7 +147,7 @@ def test_registry_builds_every_model_by_name() -> None:
         UNLIMITED_STEPS,
     )
     assert LATENCY_MODELS.build("linear", {"base_s": 0.5}).base_s == 0.5
-    assert LATENCY_MODELS.build("roofline", {"gemm_efficiency": 0.5}).gemm_efficiency == 0.5
+    assert LATENCY_MODELS.build("roofline", {"gemm_scale": 1.5}).gemm_scale == 1.5
     with pytest.raises(PluginError, match="unknown latency model"):
         LATENCY_MODELS.resolve("rooflin")
 
