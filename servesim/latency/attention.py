@@ -131,6 +131,7 @@ class AttentionPrices:
         """Return the price of prompt chunks; that of several together holds for one step."""
         first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0
         pairs: float
+        pair_growth: float
         window = self._window
         for tokens, start in chunks:
             if window is None:

@@ -230,7 +230,14 @@ def busiest(mean: Numbers, ranks: int) -> Any:
 
 
 def experts_s(
-    c: Experts, peaks: Peaks, *, pairs: Numbers, visited: Numbers, hidden: Numbers, weights: Numbers, element_bytes: float
+    c: Experts,
+    peaks: Peaks,
+    *,
+    pairs: Numbers,
+    visited: Numbers,
+    hidden: Numbers,
+    weights: Numbers,
+    element_bytes: float,
 ) -> Any:
     """Return the time of a layer's routed experts on one GPU.
 
@@ -298,7 +305,9 @@ class Chunk:
     token_s: float
 
 
-def chunk_costs(c: Prefill, peaks: Peaks, *, heads: Numbers, head_dim: Numbers, flops_per_pair: Numbers) -> Chunk:
+def chunk_costs(
+    c: Prefill, peaks: Peaks, *, heads: Numbers, head_dim: Numbers, flops_per_pair: Numbers
+) -> Chunk:
     """Return the costs of a chunk whose *heads* heads of *head_dim* take *flops_per_pair* for a pair, together.
 
     Work is spread over the multiprocessors; on top comes a share of the longest piece of it, as in Graham's

@@ -162,9 +162,7 @@ def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
         ]
     found += _mlp(model, model.intermediate_size / ranks, layers - model.moe_layers)
     if model.moe:
-        found += _mlp(
-            model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers
-        )
+        found += _mlp(model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers)
         found.append(Matrix(n=model.moe.experts, k=hidden, count=model.moe_layers, dtype="bf16"))
     return found
 
@@ -263,5 +261,3 @@ def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
         width += model.moe_layers * model.moe.shared_experts * model.moe.intermediate_size
     sharded = (model.layers * 2 * attention + model.mlp_matrices * width) / ranks
     return model.layers * 8 * model.hidden_size + sharded
-
-

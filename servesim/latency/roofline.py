@@ -146,7 +146,9 @@ class Roofline:
         for sums in ops.all_reduces:
             reduce = scaled(self._coefficients.all_reduce(), self.collective_scale)
             link_bytes_per_s = self._context.gpu.link.bandwidth_bytes_per_s
-            total_s += sums.count * all_reduce_s(reduce, link_bytes_per_s, sums.token_bytes * tokens, sums.ranks)
+            total_s += sums.count * all_reduce_s(
+                reduce, link_bytes_per_s, sums.token_bytes * tokens, sums.ranks
+            )
         found: list[float] = total_s.tolist()
         return found
 
