@@ -2,9 +2,9 @@
 
     python scripts/fit_coefficients.py [FOLDER]
 
-FOLDER holds the calibration data (default: ../shared/calibration). Every set of coefficients minimises the logarithms of
-predicted over measured times, outliers damped (soft L1), on at most 6,000 rows drawn with a fixed seed; errors are those
-of all rows. Each file of servesim/latency/fitted also has the errors of the other GPUs' coefficients on its rows:
+FOLDER holds the calibration data (default: ../shared/calibration). Every set of coefficients minimises the logarithms
+of predicted over measured times, outliers damped (soft L1), on at most 6,000 rows drawn with a fixed seed; errors are
+those of all rows. Each file of servesim/latency/fitted also has the errors of the other GPUs' coefficients on its rows:
 nothing there was fitted to them.
 """
 

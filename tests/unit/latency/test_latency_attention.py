@@ -48,7 +48,7 @@ def test_short_sequences_take_a_block_each_until_they_fill_it() -> None:
 
 
 def test_ramp_ends_at_a_knot() -> None:
-    """Half the rate up to 1,000 tokens, the full rate after 1 us more; the price of 900 holds for eleven steps of ten."""
+    """Half the rate up to 1,000 tokens, the full rate after 1 us more; 900 are eleven steps of ten before."""
     ramp = prices(replace(AT_PEAK, ramp_share=0.5, ramp_s=1e-6))
     first_s, growth_s, steps = ramp.price(BatchShape(10, 900))
     assert (first_s, growth_s) == (pytest.approx(1800 * TOKEN_S), pytest.approx(20 * TOKEN_S))
