@@ -27,6 +27,7 @@ from servesim.latency.efficiency import (
     scaled,
 )
 from servesim.latency.operators import Matrix, RoutedExperts, operators
+from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 
 _Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -97,9 +98,11 @@ class Roofline:
         self._blocks: dict[int, list[float]] = {}
         self._head_s = self._heads_s(context.max_num_seqs)
         model = context.model
-        self._attention = self._layers(model.layers - model.sliding_layers, None)
-        sliding = model.sliding_layers
-        self._windows = self._layers(sliding, model.sliding_window_tokens) if sliding else None
+        self._full = self._layers(model.layers - model.sliding_layers, None)
+        self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
+        if model.sliding_layers:
+            self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
+            self.attention = self._with_windows
         self._prices = StepPrices(self, context)
 
     @property
@@ -123,11 +126,9 @@ class Roofline:
         """Return the time of the output head."""
         return self._head_s[sequences]
 
-    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
-        if self._windows is None:
-            return self._attention.price(batch)
-        first_s, growth_s, steps = self._attention.price(batch)
+    def _with_windows(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of the attention of layers with a sliding window and of those without."""
+        first_s, growth_s, steps = self._full.price(batch)
         window_s, window_growth_s, window_steps = self._windows.price(batch)
         return first_s + window_s, growth_s + window_growth_s, min(steps, window_steps)
 
