@@ -39,6 +39,8 @@ class Gpu:
     ----------
     name, generation
         Catalog name and architecture.
+    multiprocessors
+        Streaming multiprocessors (compute units) that are enabled.
     memory_bytes
         Memory as the driver reports it, before any runtime takes its part.
     memory_bandwidth_bytes_per_s
@@ -60,6 +62,7 @@ class Gpu:
 
     name: str
     generation: str
+    multiprocessors: int
     memory_bytes: int
     memory_bandwidth_bytes_per_s: float
     tdp_w: float

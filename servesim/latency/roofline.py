@@ -1,83 +1,77 @@
-"""Step time from first principles: datasheet peaks times named efficiencies.
+"""Step time of any model on any GPU of the catalog: its operators, each priced by physics and measured coefficients.
 
-A step is the sum of its kernels, each bound by computing or by memory, whichever is slower;
-docs/model/latency.md has the equations, what is left out, and how far the defaults are off against
-measurements. Tables with knots and calibration per GPU are not in here.
+A step is the sum of its kernels, each bound by computing or by memory; docs/model/latency.md has the equations, what
+is left out, and how far the results are off against measurements. Tables of one model are `servesim.latency.table`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from servesim.catalog import Parallelism
+from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
-from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
-from servesim.latency.kernels import (
-    Rates,
-    collectives_s,
+from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.attention import AttentionPrices
+from servesim.latency.coefficients import KernelCoefficients, compute_dtype
+from servesim.latency.efficiency import (
+    Peaks,
+    all_reduce_s,
+    busiest,
     elementwise_s,
-    head_s,
-    kernels,
-    kv_bytes_per_token_layer,
-    layers_s,
+    expected_experts,
+    experts_s,
+    gemm_s,
+    scaled,
 )
+from servesim.latency.operators import Matrix, RoutedExperts, operators
+from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 
-_Efficiency = Annotated[float, Field(gt=0, le=1)]
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-EFFICIENCIES = (
-    "gemm_efficiency",
-    "memory_efficiency",
-    "attention_efficiency",
-    "kv_efficiency",
-    "link_efficiency",
-)
+SCALES = ("gemm_scale", "attention_scale", "memory_scale", "collective_scale")
+
+BLOCK = 256
+"""Token counts are priced this many at a time."""
 
 
 class Roofline:
-    """Roofline of weights, KV cache, matrix multiplications, attention and collectives.
+    """Roofline of every kernel of a step, at the shares of the peaks that such kernels were measured to reach.
 
-    The efficiencies come from kernel measurements on an H100 (vLLM 0.24 tables of NVIDIA aiconfigurator
-    0.12.0). docs/model/latency.md tells how.
+    The coefficients are fitted to vLLM's kernels on A100, H100, H200, B200 and L40S (tables of NVIDIA aiconfigurator
+    0.12.0); other GPUs take those of a relative, with their own peaks. Each scale multiplies the times of one
+    class of kernels, never below what the peaks allow: 1 is as measured, calibration changes it.
 
     Parameters
     ----------
-    gemm_efficiency
-        Share of peak FLOP/s that large matrix multiplications attain.
-    memory_efficiency
-        Share of peak memory bandwidth attained while reading weights.
-    attention_efficiency
-        Share of peak FLOP/s that attention attains, in prefill and where decode is bound by computing.
-    kv_efficiency
-        Share of peak memory bandwidth attained while reading the KV cache.
-    link_efficiency
-        Share of the link's peak that an all-reduce attains.
-    kernel_s
-        What each kernel takes beyond its roofline: start and tail. It is never hidden, as host work can be.
+    gemm_scale
+        Matrix multiplications, experts and the output head.
+    attention_scale
+        Attention in prefill and decode.
+    memory_scale
+        Kernels that move activations: norms, rotation, activation functions.
+    collective_scale
+        All-reduces.
     """
 
     def __init__(
         self,
         *,
-        gemm_efficiency: _Efficiency = 0.65,
-        memory_efficiency: _Efficiency = 0.78,
-        attention_efficiency: _Efficiency = 0.5,
-        kv_efficiency: _Efficiency = 0.65,
-        link_efficiency: _Efficiency = 0.3,
-        kernel_s: _Seconds = 1.7e-6,
+        gemm_scale: _Scale = 1.0,
+        attention_scale: _Scale = 1.0,
+        memory_scale: _Scale = 1.0,
+        collective_scale: _Scale = 1.0,
     ) -> None:
-        self.gemm_efficiency = gemm_efficiency
-        self.memory_efficiency = memory_efficiency
-        self.attention_efficiency = attention_efficiency
-        self.kv_efficiency = kv_efficiency
-        self.link_efficiency = link_efficiency
-        self.kernel_s = kernel_s
+        self.gemm_scale = gemm_scale
+        self.attention_scale = attention_scale
+        self.memory_scale = memory_scale
+        self.collective_scale = collective_scale
 
     def __repr__(self) -> str:
-        parameters = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return f"Roofline({', '.join(f'{name}={value}' for name, value in parameters.items())})"
+        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in SCALES)})"
 
     def reset(self, context: LatencyContext) -> None:
         """Work out every price that depends on no length; those per token count are filled in when needed.
@@ -85,99 +79,132 @@ class Roofline:
         Raises
         ------
         ScenarioError
-            If an efficiency lies outside (0, 1].
+            If a scale is not positive.
         """
-        for name in EFFICIENCIES:
-            if not 0 < getattr(self, name) <= 1:
+        for name in SCALES:
+            if not getattr(self, name) > 0:
                 raise ScenarioError(
-                    f"roofline: {name}: no share of a peak (got {getattr(self, name)!r}). expected (0, 1]."
+                    f"roofline: {name}: no factor of times (got {getattr(self, name)!r}). expected more than 0."
                 )
         self._context = context
-        self._rates = Rates(
-            gpu=context.gpu,
-            gemm_efficiency=self.gemm_efficiency,
-            memory_bytes_per_s=self.memory_efficiency * context.gpu.memory_bandwidth_bytes_per_s,
+        parallelism = Parallelism(
+            tensor=context.tensor_parallel,
+            data=context.data_parallel,
+            pipeline=context.pipeline_parallel,
+            expert=context.expert_parallel,
         )
-        self._reset_attention(context)
+        self._operators = operators(context.model, parallelism)
+        self._coefficients = KernelCoefficients(gpu=context.gpu)
+        self._blocks: dict[int, list[float]] = {}
+        self._head_s = self._heads_s(context.max_num_seqs)
+        model = context.model
+        self._full = self._layers(model.layers - model.sliding_layers, None)
+        self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
+        if model.sliding_layers:
+            self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
+            self.attention = self._with_windows
         self._prices = StepPrices(self, context)
 
-    def _reset_attention(self, context: LatencyContext) -> None:
-        """Work out what an attended token costs in decode, and a cached token and a pair in prefill."""
-        model, gpu, ranks = context.model, context.gpu, context.tensor_parallel
-        kv_bytes_per_s = self.kv_efficiency * gpu.memory_bandwidth_bytes_per_s
-        flops_per_s = ranks * self.attention_efficiency * gpu.peak_flops_per_s("bf16")
-        read_s = kv_bytes_per_token_layer(model, ranks) / kv_bytes_per_s
-        decode_s = max(read_s, model.decode_attention_flops_per_pair / flops_per_s)
-        pair_s = model.attention_flops_per_pair / flops_per_s
-        full, sliding = model.layers - model.sliding_layers, model.sliding_layers
-        self._context_s, self._window_context_s = full * decode_s, sliding * decode_s
-        self._read_s, self._pair_s = full * read_s, full * pair_s
-        self._window_read_s, self._window_pair_s = sliding * read_s, sliding * pair_s
-        self._window_tokens = model.sliding_window_tokens if sliding else None
+    @property
+    def sources(self) -> dict[str, str]:
+        """For each set of coefficients in use, the GPU whose measurements it was fitted to; known after `reset`."""
+        return self._coefficients.sources
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
         """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`."""
         return self._prices.price(batch)
 
     def tokens_s(self, tokens: int) -> float:
-        """Return the time of a step's layers on *tokens* tokens, attention scores excepted."""
-        context = self._context
-        link_bytes_per_s = self.link_efficiency * context.gpu.link.bandwidth_bytes_per_s
-        ranks = context.tensor_parallel
-        total_s = layers_s(context.model, self._rates, tokens, ranks)
-        total_s += elementwise_s(context.model, self._rates, tokens, ranks)
-        total_s += collectives_s(context.model, tokens, ranks, link_bytes_per_s)
-        return total_s + self.kernel_s * kernels(context.model, ranks)
+        """Return the time of a step's layers on *tokens* tokens, attention excepted."""
+        block, offset = divmod(tokens, BLOCK)
+        prices = self._blocks.get(block)
+        if prices is None:
+            self._blocks[block] = prices = self._layers_s(block)
+        return prices[offset]
 
     def sequences_s(self, sequences: int) -> float:
         """Return the time of the output head."""
-        return head_s(self._context.model, self._rates, sequences, self._context.tensor_parallel)
+        return self._head_s[sequences]
 
-    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
-        sequences = batch.sequences
-        first_s = self._context_s * batch.context_tokens
-        growth_s = self._context_s * sequences
-        for chunk_tokens, start in batch.chunks:
-            pair_s = self._pair_s
-            # A short chunk is bound by reading its prefix, as decode is; both are linear in pairs.
-            if pair_s * chunk_tokens < self._read_s:
-                pair_s = self._read_s / chunk_tokens
-            first_s += pair_s * chunk_tokens * (start + (chunk_tokens + 1) * 0.5)
-            growth_s += pair_s * chunk_tokens * chunk_tokens
-        if self._window_tokens is None:
-            return first_s, growth_s, UNLIMITED_STEPS
-        window_s, window_growth_s, steps = self._price_windows(batch, self._window_tokens)
-        return first_s + window_s, growth_s + window_growth_s, steps
+    def _with_windows(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of the attention of layers with a sliding window and of those without."""
+        first_s, growth_s, steps = self._full.price(batch)
+        window_s, window_growth_s, window_steps = self._windows.price(batch)
+        return first_s + window_s, growth_s + window_growth_s, min(steps, window_steps)
 
-    def _price_windows(self, batch: BatchShape, window: int) -> tuple[float, float, int]:
-        """Return the price of the sliding-window layers: linear until a window fills, then constant.
+    def _layers_s(self, block: int) -> list[float]:
+        """Return the times of all token counts of a block: at once, which costs little more than one."""
+        import numpy as np
 
-        Decoding sequences are known by their sum only, so their mean context stands for each of them.
-        """
-        sequences, full = batch.sequences, window * batch.sequences
-        room = full - batch.context_tokens
-        first_s = self._window_context_s * min(batch.context_tokens, full)
-        growth_s, steps = 0.0, UNLIMITED_STEPS
-        if room >= sequences > 0:
-            growth_s, steps = self._window_context_s * sequences, int(room // sequences) + 1
-        elif room > 0:
-            steps = 1
-        for tokens, start in batch.chunks:
-            pair_s = max(self._window_pair_s, self._window_read_s / tokens)
-            pairs, chunk_growth, chunk_steps = _window_pairs(tokens, start, window)
-            first_s += pair_s * pairs
-            growth_s += pair_s * chunk_growth
-            steps = min(steps, chunk_steps)
-        return first_s, (growth_s if steps > 1 else 0.0), steps
+        tokens = np.maximum(1.0, np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.float64))
+        ops = self._operators
+        total_s = sum(matrix.count * self._matrix_s(matrix, tokens) for matrix in ops.matrices)
+        if ops.experts:
+            total_s += ops.experts.count * self._experts_s(ops.experts, tokens)
+        elementwise = scaled(self._coefficients.elementwise(), self.memory_scale)
+        moved = ops.elementwise_bytes * tokens
+        total_s += elementwise_s(elementwise, self._peaks("bf16"), moved, ops.elementwise_kernels)
+        for sums in ops.all_reduces:
+            reduce = scaled(self._coefficients.all_reduce(), self.collective_scale)
+            link_bytes_per_s = self._context.gpu.link.bandwidth_bytes_per_s
+            total_s += sums.count * all_reduce_s(
+                reduce, link_bytes_per_s, sums.token_bytes * tokens, sums.ranks
+            )
+        found: list[float] = total_s.tolist()
+        return found
 
+    def _heads_s(self, max_num_seqs: int) -> list[float]:
+        """Return the times of the output head for every number of sequences."""
+        import numpy as np
 
-def _window_pairs(tokens: int, start: int, window: int) -> tuple[float, float, int]:
-    """Return a chunk's attended pairs within *window*, their growth per step, and for how many steps."""
-    if start >= window:
-        return float(tokens * window), 0.0, UNLIMITED_STEPS
-    growing = min(tokens, window - start)  # tokens whose whole past lies within the window
-    pairs = growing * start + growing * (growing + 1) * 0.5 + (tokens - growing) * window
-    if growing < tokens:
-        return pairs, 0.0, 1
-    return pairs, float(tokens * tokens), (window - start) // tokens
+        times: list[float] = self._matrix_s(self._operators.head, np.arange(1.0, max_num_seqs + 1.0)).tolist()
+        return [0.0, *times]
+
+    def _matrix_s(self, matrix: Matrix, rows: Any) -> Any:
+        return gemm_s(
+            scaled(self._coefficients.gemm(matrix.dtype), self.gemm_scale),
+            self._peaks(matrix.dtype),
+            rows,
+            n=matrix.n,
+            k=matrix.k,
+            element_bytes=BYTES_PER_ELEMENT[matrix.dtype],
+        )
+
+    def _experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
+        """Return the time of a layer's experts on the GPU that has the most of them to do."""
+        import numpy as np
+
+        together = experts.groups * tokens
+        pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
+        visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
+        visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
+        return experts_s(
+            scaled(self._coefficients.experts(experts.dtype), self.gemm_scale),
+            self._peaks(experts.dtype),
+            pairs=pairs,
+            visited=visited,
+            hidden=experts.hidden,
+            weights=experts.weights,
+            element_bytes=BYTES_PER_ELEMENT[experts.dtype],
+        )
+
+    def _layers(self, layers: int, window: int | None) -> AttentionPrices:
+        model = self._context.model
+        latent, kv_dtype = model.mla is not None, model.kv_dtype
+        return AttentionPrices(
+            self._operators.attention,
+            self._peaks("bf16"),
+            decode=scaled(self._coefficients.decode(kv_dtype, latent=latent), self.attention_scale),
+            prefill=scaled(self._coefficients.prefill(kv_dtype, latent=latent), self.attention_scale),
+            mixed=self._coefficients.mixed(),
+            layers=layers,
+            window=window,
+        )
+
+    def _peaks(self, dtype: str) -> Peaks:
+        gpu = self._context.gpu
+        return Peaks(
+            flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
+            multiprocessors=gpu.multiprocessors,
+        )

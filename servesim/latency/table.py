@@ -15,12 +15,8 @@ from pydantic import Field
 
 from servesim.errors import ScenarioError
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
-from servesim.latency.kernels import (
-    ACTIVATION_BYTES,
-    all_reduce_s,
-    expected_experts,
-    kv_bytes_per_token_layer,
-)
+from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
+from servesim.latency.operators import kv_bytes_per_token_layer
 from servesim.latency.pricing import StepPrices
 from servesim.profiles import AttentionProfile, Grid, LayerProfile, read_layer_profile
 
@@ -83,7 +79,7 @@ class Table:
         if ranks > 1:
             message = float(tokens * model.hidden_size * ACTIVATION_BYTES)
             link_bytes_per_s = self.link_efficiency * context.gpu.link.bandwidth_bytes_per_s
-            total_s += 2 * model.layers * (self.all_reduce_s + all_reduce_s(message, ranks, link_bytes_per_s))
+            total_s += 2 * model.layers * (self.all_reduce_s + ring_s(message, ranks, link_bytes_per_s))
         return total_s
 
     def sequences_s(self, sequences: int) -> float:
