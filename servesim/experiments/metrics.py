@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from servesim.errors import ScenarioError, nearest
-from servesim.results.schema import EXTRA_SUMMARY, LATENCY_METRICS, STATISTICS, SUMMARY
+from servesim.results.schema import EXTRA_SUMMARY, LATENCY_METRICS, STATISTICS, SUMMARY, VISIBLE_METRIC
 
 Better = Literal["lower", "higher"]
 
@@ -27,7 +27,7 @@ COMPARED = (
 
 _LOWER = frozenset(
     {f"{metric.name}_{statistic}" for metric in LATENCY_METRICS for statistic in STATISTICS}
-    | {key.name for key in EXTRA_SUMMARY}
+    | {f"{VISIBLE_METRIC.name}_{statistic}" for statistic in STATISTICS}
     | {"preemptions", "requests_rejected", "requests_unfinished", "requests_cut", "duration_s", "gpu_hours"}
     | {"cost_usd", "usd_per_million_output_tokens", "kv_used_ratio_max", "utilization_ratio", "engine_steps"}
 )

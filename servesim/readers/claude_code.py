@@ -110,6 +110,9 @@ class ClaudeCodeReader:
         self.notes = {"rows_read": frame.height, "sessions": frame["conv"].n_unique()}
         if not self.duplicates:
             frame = self._without_duplicates(frame)
+        follow_ups = frame.filter(pl.col("idx") > 0)
+        if blocks := int(follow_ups["n_blocks"].sum()):
+            self.notes["blocks_reused_ratio"] = int(follow_ups["lcp_prev"].sum()) / blocks
         if self.prefix_blocks:
             frame = frame.with_columns(_global_blocks(frame))
         frame, self.notes["zero_output"] = settle_zero_output(

@@ -314,5 +314,14 @@ SUMMARY = (
 )
 """Keys of ``summary.json``, in its order. A value that cannot be told is null."""
 
-EXTRA_SUMMARY = tuple(_latency_keys([VISIBLE_METRIC]))
-"""Keys that follow where the workload has ``reasoning_tokens``."""
+EXTRA_SUMMARY = (
+    *_latency_keys([VISIBLE_METRIC]),
+    SummaryKey(
+        "sessions",
+        "-",
+        "Only where requests have sessions: how many (sessions), requests in them, prompt_tokens_mean of those, "
+        "session_s_mean from the arrival of a session's first request to the end of its last, and active_mean, the "
+        "mean number of sessions under way over duration_s",
+    ),
+)
+"""Keys that follow where the workload has ``reasoning_tokens``, or sessions."""

@@ -23,6 +23,7 @@ from servesim.results.latencies import (
 )
 from servesim.results.saturation import backlog_growing
 from servesim.results.schema import SUMMARY, VISIBLE_METRIC
+from servesim.results.sessions import session_statistics
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec
@@ -105,7 +106,8 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
     summary = {key.name: values[key.name] for key in SUMMARY}
     if VISIBLE_METRIC.name in requests.collect_schema():
         summary |= latency_statistics(requests, options.warm_up_s, [VISIBLE_METRIC])
-    return summary
+    sessions = session_statistics(requests, account.end_s)
+    return summary if sessions is None else summary | {"sessions": sessions}
 
 
 def request_counts(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, Any]:
