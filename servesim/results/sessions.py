@@ -27,7 +27,9 @@ def session_statistics(requests: pl.LazyFrame, end_s: float) -> dict[str, Any] |
         is under way; and ``active_mean``, how many are, as a mean over the run: by Little's law ``sessions`` /
         *end_s* times ``session_s_mean``.
     """
-    ended_s = pl.when(pl.col("state") == "rejected").then("arrival_s").otherwise("finished_s").fill_null(end_s)
+    ended_s = (
+        pl.when(pl.col("state") == "rejected").then("arrival_s").otherwise("finished_s").fill_null(end_s)
+    )
     spans = (
         requests.filter(pl.col("session").is_not_null())
         .group_by("session")
