@@ -26,7 +26,7 @@ from servesim.workload.api import Signature
 from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.content import check_is_data
 from servesim.workload.files import read_parquet
-from servesim.workload.paths import TracePath
+from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.sessions import END
 
 _BLOCK_TOKENS = 64
@@ -80,7 +80,7 @@ class ClaudeCodeReader:
     def __init__(
         self,
         *,
-        path: TracePath,
+        path: Annotated[TracePath, FOLDER_TOO],
         sessions_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0 / 60.0,
         prefix_blocks: bool = False,
         duplicates: bool = False,

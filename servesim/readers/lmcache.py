@@ -35,7 +35,7 @@ from servesim.workload.checks import (
 )
 from servesim.workload.content import first_line
 from servesim.workload.files import read_jsonl, read_parquet
-from servesim.workload.paths import TracePath
+from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.prefixes import lists
 from servesim.workload.timestamps import seconds
 
@@ -78,7 +78,7 @@ class LmCacheReader:
     def __init__(
         self,
         *,
-        path: TracePath,
+        path: Annotated[TracePath, FOLDER_TOO],
         chars_per_token: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.94,
         prefix_block_tokens: Literal[16, 64, 512] = 16,
         time_unit: Literal["us", "s"] = "us",

@@ -1,6 +1,8 @@
 """Coding agents in closed loop: a sixteenth of scenarios/reproductions/claude_code.yaml, by its simulated requests.
 
-What is expected is computed from the trace's file by hand; the reader has no part in it but where it is named.
+What is expected is computed from the trace's file by hand; the reader has no part in it but where it is named. The 44
+sessions have 3,247 requests, 118,243 prompt tokens in the mean and 97.0 % of their blocks from the request before; all
+710 have 49,334, 122,379 and 97.3 %, which the check asserts.
 """
 
 from __future__ import annotations
@@ -73,20 +75,20 @@ def in_turn(result: RunResult) -> pl.DataFrame:
 
 
 def test_every_request_is_replayed_in_its_order(trace: pl.DataFrame, closed: RunResult) -> None:
-    """Lengths agree one by one, and so does their mean: 122,379 tokens in the whole trace, another one here."""
+    """Lengths agree one by one, and so does their mean: 118,243 tokens here, 122,379 in the whole trace."""
     expected = trace.sort("session", "idx")
     served = in_turn(closed).filter(pl.col("state") == "completed")
     assert served["session"].to_list() == expected["session"].to_list()
     assert served["prompt_tokens"].to_list() == expected["in_tokens"].to_list()
     assert served["output_tokens"].to_list() == expected["out_tokens"].clip(lower_bound=1).to_list()
     assert closed.summary["sessions"]["prompt_tokens_mean"] == expected["in_tokens"].mean()
-    assert 100_000 < expected["in_tokens"].mean() < 150_000
+    assert expected["in_tokens"].mean() == pytest.approx(118_243, abs=0.5)
 
 
 def test_blocks_are_reused_from_the_request_that_was_served_before(
     trace: pl.DataFrame, path: Path, closed: RunResult
 ) -> None:
-    """By the ids of the prompts, in the order of the simulation; the note says so, too. The whole trace: 97.3 %."""
+    """By the ids of the prompts, in the order of the simulation; the note says so, too: 97.0 %."""
     reader = ClaudeCodeReader(path=path, duplicates=True, prefix_blocks=True)
     blocks: dict[str, list[pl.Series]] = {}
     for session, ids in reader.read().collect().select("session", "prefix_blocks").iter_rows():
@@ -104,7 +106,7 @@ def test_blocks_are_reused_from_the_request_that_was_served_before(
     follow_ups = trace.filter(pl.col("idx") > 0)
     assert (reused, total) == (follow_ups["lcp_prev"].sum(), follow_ups["n_blocks"].sum())
     assert closed.summary["workload"]["blocks_reused_ratio"] == reused / total
-    assert reused / total == pytest.approx(0.973, abs=0.01)
+    assert reused / total == pytest.approx(0.970, abs=0.0005)
 
 
 def test_a_follow_up_comes_its_think_time_after_the_last_token(

@@ -16,7 +16,7 @@ def requests_frame(rows: list[tuple[str | None, int, float, float | None, str]])
 
 
 def test_spans_run_from_the_first_arrival_to_the_last_end() -> None:
-    """Session a takes 9 s, b 1 s, whose second request is refused; c is under way until the end; others have no session."""
+    """Session a takes 9 s, b 1 s, whose second request is refused; c is under way to the end."""
     table = session_statistics(
         requests_frame(
             [
