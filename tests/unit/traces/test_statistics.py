@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from servesim.rng import stream
 from servesim.traces.distances import distances, ks_statistic, quantile_distance
 from servesim.traces.info import trace_info
 from servesim.traces.quality import grid_step_s
+from servesim.traces.sample import Sample
 from servesim.traces.statistics import correlation, cv, dispersion, kpss, spread, statistics, tail_index
 
 
@@ -136,10 +139,11 @@ def test_grids():
 def test_distances_by_hand():
     """0, 1 against 1, 2: shares differ by a half on two unit stretches; moving each by 1 is the shortest way."""
     a, b = np.array([0.0, 1.0]), np.array([1.0, 2.0])
-    assert ks_statistic(a, b) == 0.5
-    assert quantile_distance(a, b) == pytest.approx(1.0)
-    assert quantile_distance(np.array([0.0]), np.array([1.0, 3.0])) == pytest.approx(2.0)
-    assert ks_statistic(a, np.array([])) is None
+    assert ks_statistic(Sample.of(a), Sample.of(b)) == 0.5
+    assert quantile_distance(Sample.of(a), Sample.of(b)) == pytest.approx(1.0)
+    zero, two = Sample.of(np.array([0.0])), Sample.of(np.array([1.0, 3.0]))
+    assert quantile_distance(zero, two) == pytest.approx(2.0)
+    assert ks_statistic(Sample.of(a), Sample.of(np.array([]))) is None
 
 
 def test_a_trace_is_no_distance_from_itself():
@@ -233,3 +237,21 @@ def test_real_traces_have_their_published_statistics(name: str, shared: Callable
         if not agrees:
             wrong.append((key, value, expected))
     assert not wrong
+
+
+@given(st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=50))
+def test_a_sample_spreads_as_its_values_do(values: list[float]) -> None:
+    """Counted values have the mean, quantiles and extremes of the values themselves."""
+    assert Sample.of(np.array(values)).spread() == pytest.approx(spread(np.array(values)))
+
+
+def test_counts_per_second_over_decades_need_no_memory() -> None:
+    """Three requests, two of them in the first two of two billion seconds: all others are empty."""
+    sample = Sample.of_arrivals_per_s(np.array([0.0, 1.5, 2e9]))
+    assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 2_000_000_001 - 3, 1.0: 3}
+
+
+def test_counts_per_second_by_hand() -> None:
+    """Two, none, one: as many bins as seconds have begun."""
+    sample = Sample.of_arrivals_per_s(np.array([5.0, 5.9, 7.0]))
+    assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 1, 1.0: 1, 2.0: 1}
