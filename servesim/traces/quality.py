@@ -173,8 +173,13 @@ def _stationary(arrivals: Floats) -> Finding:
     if bins < 20 or span_s <= 0:
         return Finding("stationarity", "ok", "too few requests to test")
     counts, _ = np.histogram(arrivals, bins=bins)
-    statistic = kpss(counts.astype(np.float64))
-    how = f"KPSS {statistic:.2f} over {bins} bins of {span_s / bins:.3g} s"
+    return drift(counts.astype(np.float64), span_s / bins)
+
+
+def drift(counts: Floats, bin_s: float) -> Finding:
+    """Return whether the rate drifts, by a KPSS test of *counts* in equal bins of *bin_s*."""
+    statistic = kpss(counts)
+    how = f"KPSS {statistic:.2f} over {len(counts):,} bins of {bin_s:.3g} s"
     if statistic <= 0.463:
         return Finding("stationarity", "ok", f"no drift of the rate shown ({how}; 5% level 0.463)")
     level = "1%" if statistic > 0.739 else "5%"
