@@ -94,11 +94,14 @@ def info_text(info: TraceInfo) -> str:
 
 
 def _facts(info: TraceInfo) -> dict[str, str]:
+    from servesim.traces.quality import ZERO_NOTES, zero_outputs_kept
+
     numbers, notes = info.statistics, info.notes
+    kept = ZERO_NOTES if zero_outputs_kept(notes, numbers["requests"]) else ()
     left_out = [
         f"{count_text(int(notes[name]))} {text}"
         for name, text in _LEFT_OUT.items()
-        if notes.get(name)
+        if notes.get(name) and name not in kept
     ]
     rows = count_text(info.rows)
     if left_out:
@@ -147,8 +150,4 @@ def _spreads(numbers: Mapping[str, Any]) -> list[list[str]]:
         "turn gap": (sessions.get("turn_gap_s"), "s"),
         "think time": (sessions.get("think_s"), "s"),
     }
-    return [
-        spread_row(name, values, unit)
-        for name, (values, unit) in shown.items()
-        if values is not None
-    ]
+    return [spread_row(name, values, unit) for name, (values, unit) in shown.items() if values is not None]

@@ -26,7 +26,9 @@ def pool_text(info: PoolInfo) -> str:
         "",
         numbers_table(["", *SPREAD, "unit"], _spreads(numbers)),
         "",
-        numbers_table(["busiest clients", "of requests", "of windows", "most per s", "CV p50"], _busiest(numbers)),
+        numbers_table(
+            ["busiest clients", "of requests", "of windows", "most per s", "CV p50"], _busiest(numbers)
+        ),
     ]
     if (line := sparkline(*_coarse(*info.rates()))) is not None:
         parts += ["", f"  {line}"]
@@ -86,4 +88,4 @@ def _coarse(edges: Floats, rates: Floats) -> tuple[Floats, Floats]:
     """Return at most `BINS` bins of several windows each; windows at the end that fill no bin are left out."""
     each = -(-len(rates) // BINS)
     bins = len(rates) // each
-    return edges[:: each][: bins + 1], rates[: bins * each].reshape(bins, each).mean(axis=1)
+    return edges[::each][: bins + 1], rates[: bins * each].reshape(bins, each).mean(axis=1)

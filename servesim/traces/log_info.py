@@ -146,5 +146,7 @@ def _findings(notes: Mapping[str, Any], figures: Mapping[str, Any]) -> list[Find
             found.append(Finding(check, level if count else "ok", f"{count:,} of {rows:,} {text}"))
     measured = figures.get("cold_starts") or figures.get("invocations")
     if measured is not None and measured < FEW_ROWS:
-        found.append(Finding("rows", "note", f"only {measured:,}: quantiles of the tail are those of a few values"))
+        found.append(
+            Finding("rows", "note", f"only {measured:,}: quantiles of the tail are those of a few values")
+        )
     return found

@@ -160,7 +160,9 @@ def _never_active(statistics: Mapping[str, Any]) -> Finding:
     never = statistics["clients"] - statistics["clients_active"]
     if not never:
         return Finding("active clients", "ok", "every client sends something")
-    return Finding("active clients", "note", f"{never:,} of {statistics['clients']:,} clients never send anything")
+    return Finding(
+        "active clients", "note", f"{never:,} of {statistics['clients']:,} clients never send anything"
+    )
 
 
 def _few_requests(pool: ClientPool) -> Finding:
@@ -180,7 +182,7 @@ def _shapes(pool: ClientPool) -> list[Finding]:
     findings = []
     for pattern, ratio in cv_against_shapes(pool).items():
         off = abs(ratio - 1) > 0.05
-        text = f"their shapes imply {ratio:.2f} of the CV that is stated (median over windows)"
+        text = f"shapes of {pattern.capitalize()} windows imply {ratio:.2f} of the CV that is stated (in the median)"
         findings.append(Finding(f"{pattern} windows", "note" if off else "ok", text))
     return findings
 
