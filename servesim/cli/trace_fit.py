@@ -39,6 +39,7 @@ def fit_text(fitted: Fitted, by: str) -> str:
 
     numbers, counts = fitted.info.statistics, fitted.counts
     top, shares = numbers["top_ratio"], numbers["pattern_ratio"]
+    gamma = max(shares["gamma"] - counts["poisson_ratio"], 0.0)
     facts = {
         "clients": f"{count_text(numbers['clients'])} {by}s, {numbers['active_clients']['p50']:g} active in a window "
         f"of 10 min (at most {numbers['active_clients']['max']:g})",
@@ -46,8 +47,8 @@ def fit_text(fitted: Fitted, by: str) -> str:
         f"{number_text(numbers['rate_per_s']['mean'])}/s",
         "load": f"the busiest 1, 5, 10 clients send {', '.join(map(ratio_text, top.values()))}; "
         f"{count_text(numbers['clients_for_90_percent'])} send 90%",
-        "gaps": f"Gamma {ratio_text(max(shares['gamma'] - counts['poisson_ratio'], 0.0))}, Weibull {ratio_text(shares['weibull'])} of "
-        f"the requests, Poisson {ratio_text(counts['poisson_ratio'])}: windows of fewer than {FEWEST_REQUESTS}",
+        "gaps": f"Gamma {ratio_text(gamma)}, Weibull {ratio_text(shares['weibull'])} of the requests, Poisson "
+        f"{ratio_text(counts['poisson_ratio'])}: windows of fewer than {FEWEST_REQUESTS}",
         "lengths": f"of {count_text(numbers['clients'])} clients, by six hours",
     }
     return rendered(
@@ -70,8 +71,8 @@ def _warnings(fitted: Fitted) -> list[str]:
     lines = []
     if counts["clients_poisson"]:
         lines.append(
-            f"note: {count_text(counts['clients_poisson'])} of {count_text(clients)} clients never send {FEWEST_REQUESTS} "
-            "requests in a window: their gaps are taken as Poisson"
+            f"note: {count_text(counts['clients_poisson'])} of {count_text(clients)} clients never send "
+            f"{FEWEST_REQUESTS} requests in a window: their gaps are taken as Poisson"
         )
     if counts["clients_few_lengths"]:
         lines.append(
@@ -80,7 +81,8 @@ def _warnings(fitted: Fitted) -> list[str]:
         )
     if counts["last_window_s"] < WINDOW_S / 2:
         lines.append(
-            f"note: the trace ends {counts['last_window_s']:.0f} s into the last window of {WINDOW_S} s, which is less busy so"
+            f"note: the trace ends {counts['last_window_s']:.0f} s into the last window of {WINDOW_S} s, which is "
+            "less busy so"
         )
     return [*lines, ""] if lines else []
 

@@ -46,10 +46,11 @@ def _facts(numbers: dict[str, Any]) -> dict[str, str]:
     )
     own = numbers["clients"] - numbers["clients_without_lengths"]
     return {
-        "clients": f"{count_text(numbers['clients'])}, {active['p50']:g} active in a window (at most {active['max']:g})",
+        "clients": f"{count_text(numbers['clients'])}, {active['p50']:g} active in a window of 10 min "
+        f"(at most {active['max']:g})",
         "requests": f"{number_text(numbers['requests'])} in {span_text(numbers['span_s'])}",
         "rate": f"{number_text(rate['mean'])} requests/s, from {number_text(rate['min'])} to "
-        f"{number_text(rate['max'])} in windows of 10 min",
+        f"{number_text(rate['max'])} in a window",
         "load": f"the busiest 1, 5, 10 clients send {shares}; "
         f"{count_text(numbers['clients_for_90_percent'])} send 90%",
         "burstiness": f"CV of a window p10/p50/p90/p99 {quantiles}, above 1 for "

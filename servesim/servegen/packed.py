@@ -33,6 +33,10 @@ def read_packed(trace: Path) -> ClientPool:
     TraceError
         If a file is missing or its content cannot be taken as it is.
     """
+    if not trace.name.endswith(TRACE_END):
+        raise TraceError(
+            f"{trace}: not a client pool (got {trace.name!r}). expected NAME{TRACE_END}, or a folder"
+        )
     dataset = dataset_beside(trace)
     name = trace.name.removesuffix(TRACE_END)
     activity = read_parquet(trace, list(ACTIVITY)).with_columns(pl.col("client").cast(pl.String))

@@ -20,7 +20,6 @@ from servesim.workload.content import check_is_data
 from servesim.workload.files import csv_header, jsonl_keys, parquet_columns
 from servesim.workload.registries import READERS
 
-
 _INSTEAD = {
     "client pool": "a YAML file with workload: {generator: {name: servegen, path: ...}} stands for requests of its "
     "clients, and can be given in place of a trace; servesim trace info tells what is in the pool",
@@ -82,8 +81,8 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
     """
     if not path.exists():
         raise TraceError(f"{path}: no such file. expected a trace")
-    if (kind := kind_of(path, reader=reader)) != "requests":
-        raise TraceError(f"{path}: a {kind}. expected requests", hint=_INSTEAD[kind])
+    if (is_a := kind_of(path, reader=reader)) != "requests":
+        raise TraceError(f"{path}: a {is_a}. expected requests", hint=_INSTEAD[is_a])
     known = dict(signatures())
     if reader is not None:
         READERS.resolve(reader)

@@ -95,20 +95,20 @@ def _check_clients(requests: pl.DataFrame, by: By, path: Path) -> None:
     other: By = "session" if by == "tenant" else "tenant"
     has_other = other in requests.columns and not requests[other].null_count()
     raise TraceError(
-        f"{path}: requests without a {by} (got {missing:,} of {requests.height:,}). expected one for each, which tells its "
-        "client",
+        f"{path}: requests without a {by} (got {missing:,} of {requests.height:,}). expected one for each, which "
+        "tells its client",
         hint=f"--by {other} takes {other}s as clients" if has_other else _NO_CLIENTS,
     )
 
 
 def _counts(pool: ClientPool, requests: pl.DataFrame) -> dict[str, Any]:
-    few = pl.col("requests") < FEWEST_REQUESTS
+    few = pl.col("requests") < FEWEST_REQUESTS  # in a window, or in all
     by_client = pool.activity.group_by("client").agg(pl.col("requests").sum(), few.all().alias("poisson"))
     last_s = float(requests["arrival_s"].max())  # type: ignore[arg-type]  # a number
-    unfitted = pool.activity.filter(few)["requests"].sum()
+    requests_few = pool.activity.select(pl.col("requests").filter(few).sum() / pl.col("requests").sum())
     return {
         "clients_poisson": int(by_client["poisson"].sum()),
-        "poisson_ratio": float(unfitted / pool.activity["requests"].sum()),
+        "poisson_ratio": float(requests_few.item()),
         "clients_few_lengths": int((by_client["requests"] < FEWEST_REQUESTS).sum()),
         "last_window_s": last_s - np.floor(last_s / WINDOW_S) * WINDOW_S,
     }
@@ -119,11 +119,12 @@ def _sheet(info: PoolInfo, counts: dict[str, Any], *, source: Path, by: By) -> D
         info,
         motivation="A load like that of the source, client by client, for simulations.",
         collection=f"Fitted by servesim {__version__} to the requests of {source.name}; a client is a {by}.",
-        preprocessing=f"Requests are counted per client and {WINDOW_S} s; their gaps are those of the likelier of a Gamma and a "
-        f"Weibull distribution, and of a Poisson process in windows of fewer than {FEWEST_REQUESTS}; lengths are counted "
-        "per client and six hours.",
+        preprocessing=f"Requests are counted per client and {WINDOW_S} s; gaps are those of the likelier of a Gamma "
+        f"and a Weibull distribution, and of a Poisson process in windows of fewer than {FEWEST_REQUESTS} requests; "
+        "lengths are counted per client and six hours.",
         uses="The generator servegen. It keeps no sessions, no prefixes, and no correlation of prompts and outputs.",
         licence=f"That of {source.name}, whose clients and lengths it counts.",
     )
-    defect = f"the source ends {counts['last_window_s']:.0f} s into the last window of {WINDOW_S} s, which is less busy so"
+    seen_s = counts["last_window_s"]
+    defect = f"the source ends {seen_s:.0f} s into the last window of {WINDOW_S} s, which is less busy so"
     return sheet.model_copy(update={"known_defects": (*sheet.known_defects, defect)})

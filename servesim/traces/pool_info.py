@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from servesim.errors import ServesimError
 from servesim.servegen.fit import FEWEST_REQUESTS
@@ -68,7 +67,7 @@ class PoolInfo:
     def rates(self) -> tuple[Floats, Floats]:
         """Return edges in s of the windows and the requests per s in each."""
         requests = requests_by_window(self.pool)
-        return np.arange(len(requests) + 1) * float(WINDOW_S), requests / WINDOW_S
+        return np.arange(len(requests) + 1.0) * WINDOW_S, requests / WINDOW_S
 
 
 def pool_info(path: Path) -> PoolInfo:
@@ -127,7 +126,8 @@ def datasheet_of_pool(info: PoolInfo, **told: str) -> Datasheet:
         reader=POOL_READER,
         parameters={},
         rows=info.pool.activity.height,
-        composition=f"{composition_of_pool(info.statistics)} Lengths are in {dataset.name}, sha256 {sha256_of(dataset)}.",
+        composition=f"{composition_of_pool(info.statistics)} "
+        f"Lengths are in {dataset.name}, sha256 {sha256_of(dataset)}.",
         rubric={finding.check: f"{finding.level}: {finding.text}" for finding in info.findings},
         known_defects=[finding.text for finding in info.findings if finding.level != "ok"],
         **told,
@@ -151,8 +151,8 @@ def _lengths(statistics: Mapping[str, Any]) -> Finding:
     return Finding(
         "lengths",
         "note",
-        f"{without:,} of {statistics['clients']:,} clients, which send {statistics['without_lengths_ratio']:.1%} of the "
-        "requests, have none: they borrow those of the client nearest in rate and CV, and are left out above",
+        f"{without:,} of {statistics['clients']:,} clients, which send {statistics['without_lengths_ratio']:.1%} of "
+        "the requests, have none: they borrow those of the client nearest in rate and CV, and are left out above",
     )
 
 
@@ -166,14 +166,15 @@ def _never_active(statistics: Mapping[str, Any]) -> Finding:
 
 
 def _few_requests(pool: ClientPool) -> Finding:
-    few = pool.activity.filter(pl.col("requests") < FEWEST_REQUESTS)
-    if few.is_empty():
+    requests = pool.activity["requests"].to_numpy()
+    few = requests < FEWEST_REQUESTS
+    if not few.any():
         return Finding("few requests", "ok", f"every active window has {FEWEST_REQUESTS} requests or more")
-    share = few["requests"].sum() / pool.activity["requests"].sum()
+    share = float(requests[few].sum() / requests.sum())
     return Finding(
         "few requests",
         "note",
-        f"{few.height:,} of {pool.activity.height:,} active windows, with {share:.1%} of the requests, have fewer than "
+        f"{int(few.sum()):,} of {len(few):,} active windows, with {share:.1%} of the requests, have fewer than "
         f"{FEWEST_REQUESTS}: they tell little about gaps",
     )
 

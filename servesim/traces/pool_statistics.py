@@ -62,16 +62,14 @@ def pool_statistics(pool: ClientPool) -> dict[str, Any]:
 
 def requests_by_client(pool: ClientPool) -> Floats:
     """Return the requests of each client."""
-    activity = pool.activity
-    return np.bincount(
-        activity["client"].to_numpy(), weights=activity["requests"].to_numpy(), minlength=len(pool.clients)
-    )
+    clients, requests = (pool.activity[name].to_numpy() for name in ("client", "requests"))
+    return np.bincount(clients, weights=requests, minlength=len(pool.clients)).astype(np.float64)
 
 
 def requests_by_window(pool: ClientPool) -> Floats:
     """Return the requests of each window, up to the last that has any."""
-    activity = pool.activity
-    return np.bincount(activity["window"].to_numpy(), weights=activity["requests"].to_numpy())
+    windows, requests = (pool.activity[name].to_numpy() for name in ("window", "requests"))
+    return np.bincount(windows, weights=requests).astype(np.float64)
 
 
 def weighted_quantiles(values: NDArray[Any], weights: Floats, levels: dict[str, float]) -> dict[str, float]:
@@ -93,7 +91,7 @@ def lengths_by_field(pool: ClientPool) -> dict[str, dict[str, float]]:
     for field in pool.lengths.fields:
         numbers = pool.lengths.numbers(field, *shape)
         used = (numbers >= 0) & (requests > 0)
-        weights = np.bincount(numbers[used], weights=requests[used])
+        weights = np.bincount(numbers[used], weights=requests[used]).astype(np.float64)
         own = np.flatnonzero(weights)
         if len(own):
             values, shares = pooled(pool.lengths, own, weights[own])
@@ -115,8 +113,8 @@ def filled_shares(pool: ClientPool) -> Floats:
     """Return for each row of the activity the share of its window that its requests and mean gap fill, up to 1."""
     activity = pool.activity
     gaps = Gaps(activity["weibull"].to_numpy(), activity["shape"].to_numpy())
-    filled = activity["scale"].to_numpy() * gaps.unscaled_mean * activity["requests"].to_numpy() / WINDOW_S
-    return np.minimum(filled, 1.0)
+    filled: Floats = activity["scale"].to_numpy() * gaps.unscaled_mean * activity["requests"].to_numpy()
+    return np.minimum(filled / WINDOW_S, 1.0)
 
 
 def _concentration(load: Floats) -> dict[str, Any]:
