@@ -114,9 +114,12 @@ def generate(
 @trace.command()
 def fit(
     file: TraceFile,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="NAME.trace.parquet", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: NAME.trace.parquet.", show_default=False)
+    ],
     by: Annotated[
-        Literal["tenant", "session"], typer.Option(help="What tells the client of a request.")
+        Literal["tenant", "session"],
+        typer.Option(metavar="COLUMN", help="What tells the client of a request: tenant or session."),
     ] = "tenant",
     reader: Reader = None,
     as_json: AsJson = False,

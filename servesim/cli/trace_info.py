@@ -66,7 +66,7 @@ def _draw(info: Info, plot: Path) -> None:
 
     if not isinstance(info, TraceInfo):
         raise ServesimError(
-            f"--plot: {info.path}: no requests (got format {info.to_dict()['format']}). expected a trace of requests"
+            f"--plot: {info.path}: no requests (got format {info.to_dict()['format']!r}). expected a trace of requests"
         )
     write_plot(info, plot)
 
