@@ -46,7 +46,9 @@ IMPORTS = {
         "workload",
     },
     "checks": {"errors", "experiments", "results", "scenario"},
-    "traces": {"errors", "experiments", "readers", "results", "scenario", "workload"},
+    "traces": {
+        *("errors", "experiments", "readers", "results", "scenario", "servegen", "serverless", "workload"),
+    },
     "report": {"errors", "experiments", "results", "rng", "scenario"},
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,

@@ -149,8 +149,10 @@ class ClaudeCodeReader:
             pl.len(), pl.col("in_tokens").sum(), pl.col("t").max()
         )
         kept = marks.unique(["len", "in_tokens", "t"], keep="first", maintain_order=True)
+        once = frame.filter(pl.col("conv").is_in(kept["conv"].implode()))
         self.notes["sessions_duplicated"] = marks.height - kept.height
-        return frame.filter(pl.col("conv").is_in(kept["conv"].implode()))
+        self.notes["rows_duplicated"] = frame.height - once.height
+        return once
 
     def _packed(self) -> pl.DataFrame:
         frame = read_parquet(self.path, _PACKED)
