@@ -61,7 +61,7 @@ def rescaled(
         for part, of in _PARTS.items()
         if part in extras
     ]
-    images = [part for part in extras if _PARTS.get(part) == "prompt_tokens"]
+    images = [part for part, of in _PARTS.items() if part in extras and of == "prompt_tokens"]
     histories, rows = _Histories(prompt, output, blocks=blocks), 0
     for frame in frames:
         scaled = frame.with_columns(*new.values(), *kept)
