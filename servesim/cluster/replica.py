@@ -4,8 +4,8 @@ This is the hot path of the program. A replica wakes up at step boundaries only.
 last one, lets finished requests go and hands over to `_plan`, which decides what the next step works on (preemption,
 the prompt in progress, admission: vLLM V1's order) and when to wake up next. While the batch keeps its composition the
 steps form a *segment*, priced once; `engine.leap: false` wakes up after every step of it and is otherwise the same
-code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` what routers may see, `closing` the end of
-a run.
+code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` what routers may see, `closing` what is
+left when a run ends.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ class Replica:
         return self._plan(now, changed)
 
     def book_prefills(self, steps: int) -> None:
+        """Book *steps* more chunks of every prompt in progress."""
         block_tokens = self.block_tokens
         for request, (chunk, _) in zip(self.prefilling, self.batch.chunks):  # noqa: B905 (strict= costs)
             before = request.computed_tokens
