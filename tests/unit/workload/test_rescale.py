@@ -47,9 +47,7 @@ def test_a_session_scaled_by_hand() -> None:
     """Texts of 10, 5 and 4 tokens become 20, 10 and 8, outputs of 6 and 3 become 3 and 2: 20, 20+3+10, 33+2+8. The
     last prompt is shorter than what was said, so it begins anew.
     """
-    turns = frame(
-        range(4), session=["a"] * 4, prompt_tokens=[10, 21, 28, 9], output_tokens=[6, 3, 1, 1]
-    ).with_columns(output_tokens=pl.Series([6, 3, 1, 1], dtype=pl.Int32))
+    turns = frame(range(4), session=["a"] * 4, prompt_tokens=[10, 21, 28, 9], output_tokens=[6, 3, 1, 1])
     scaled = applied({"prompt_tokens": {"scale": 2.0}, "output_tokens": {"scale": 0.5}}, turns)
     assert scaled["prompt_tokens"].to_list() == [20, 33, 43, 18]
     assert scaled["output_tokens"].to_list() == [3, 2, 1, 1]
@@ -184,7 +182,8 @@ def test_limits_cut_blocks_and_add_the_requests_own() -> None:
     )
     cut = applied({"prompt_tokens": {"max": 8}}, requests)
     assert cut["prefix_blocks"].to_list() == [[1, 2], [1, 2]]
-    grown = applied({"prompt_tokens": {"min": 20}}, requests)["prefix_blocks"].to_list()
+    frames = requests.head(1), requests.slice(1)
+    grown = applied({"prompt_tokens": {"min": 20}}, *frames)["prefix_blocks"].to_list()
     assert [ids[:3] for ids in grown] == [[1, 2, 3]] * 2
     assert len({*grown[0], *grown[1]}) == 3 + 2 + 2
 
@@ -257,6 +256,8 @@ def test_other_outputs_under_block_ids_are_refused() -> None:
         with pytest.raises(ScenarioError, match="without min and max"):
             applied(wrong, turns.head(1), turns.slice(1))
     assert applied(spec, turns.head(1))["prefix_blocks"].to_list() == [[1, 2]]
+    last = turns.with_columns(output_tokens=pl.Series([4, 9], dtype=pl.Int32))
+    assert applied({"output_tokens": {"max": 4}}, last)["output_tokens"].to_list() == [4, 4]
     assert applied(spec, turns.with_columns(session=None))["prompt_tokens"].to_list() == [8, 20]
     again = applied(spec | {"prefixes": {"block_tokens": 4, "history": True}}, turns)
     assert again["prompt_tokens"].to_list() == [8, 24]
