@@ -11,6 +11,7 @@ import polars as pl
 
 from servesim.cluster.arrivals import Group
 from servesim.cluster.closed_loop import OPEN, Loop
+from servesim.cluster.closing import close
 from servesim.cluster.engine import Engine
 from servesim.cluster.records import (
     EVENT,
@@ -186,7 +187,7 @@ def run(
     )
     arrivals.hand_over()
     for member in members:
-        member.close(end_s)
+        close(member, end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
     return Run(
         arrived=pl.concat([frame([]), *buffers.frames]),

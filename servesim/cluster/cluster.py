@@ -11,6 +11,7 @@ import polars as pl
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
 from servesim.cluster.closed_loop import OPEN, Loop
+from servesim.cluster.closing import close
 from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
 from servesim.cluster.records import FLUSH_BYTES, ClusterAccount, Recorder, ReplicaAccount
@@ -158,7 +159,7 @@ class Cluster:
     def _close(self, end_s: float, arrivals: Arrivals, *, interrupted: bool) -> ClusterAccount:
         arrivals.hand_over()
         for replica in self.replicas:
-            replica.close(end_s)
+            close(replica, end_s)
         return ClusterAccount(
             end_s=end_s,
             arrived=arrivals.arrived,
