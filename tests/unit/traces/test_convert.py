@@ -278,3 +278,12 @@ workload:
 """
     requests = read_requests(generated(tmp_path, "x.parquet", text)).frame
     assert requests["tenant"].null_count() == 70_000
+
+
+def test_a_described_workload_is_no_trace(tmp_path: Path):
+    """A YAML file is refused, and the command that writes its requests is named."""
+    spec = tmp_path / "map.yaml"
+    spec.write_text("workload: {source: {reader: table, path: a.csv}}\n", encoding="utf-8")
+    with pytest.raises(ServesimError, match=r"map\.yaml: no trace to convert") as caught:
+        convert(spec, tmp_path / "out.parquet")
+    assert "trace generate" in str(caught.value.hint)
