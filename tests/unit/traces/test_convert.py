@@ -300,3 +300,12 @@ def test_blocks_of_another_size_are_left_out(tmp_path: Path, root: Path):
     """With --lossy a file of blocks of 512 tokens gets none of 16."""
     convert(root / "traces/qwen_bailian_sample.jsonl", tmp_path / "m.jsonl", to="mooncake", lossy=True)
     assert "hash_ids" not in (tmp_path / "m.jsonl").read_text()
+
+
+def test_a_described_workload_is_no_trace(tmp_path: Path):
+    """A YAML file is refused, and the command that writes its requests is named."""
+    spec = tmp_path / "map.yaml"
+    spec.write_text("workload: {source: {reader: table, path: a.csv}}\n", encoding="utf-8")
+    with pytest.raises(ServesimError, match=r"map\.yaml: no trace to convert") as caught:
+        convert(spec, tmp_path / "out.parquet")
+    assert "trace generate" in str(caught.value.hint)
