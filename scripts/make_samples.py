@@ -1,9 +1,9 @@
 """Make the small synthetic traces in ``traces/``, each in the native form of a public trace, with its
 datasheet.
 
-Every number is drawn from distributions whose parameters were fitted to published statistics of the public
-traces (means, quantiles, rates, shares of failures); no row of theirs is used. Run without arguments to
-rewrite the files.
+Every number is drawn from distributions, where datasheets do not say otherwise from such whose parameters were fitted
+to published statistics of the public traces (means, quantiles, rates, shares of failures); no row of theirs is used.
+Run without arguments to rewrite the files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from servesim.generators.arrivals import weibull_shape
 from servesim.generators.lengths import LognormalLength, MixtureLength, MixturePart
 from servesim.rng import stream
 from servesim.serverless import generate_functions
@@ -218,6 +220,73 @@ def ragpulse() -> tuple[bytes, int]:
     return _text(lines), rows
 
 
+def lmcache() -> tuple[bytes, int]:
+    """Return sessions of an agent whose texts grow: made-up words, lines not in order of time, some without output."""
+    rng, start_us = stream(SEED, "lmcache"), 1_767_258_000_000_000
+    words = ["".join(rng.choice(list("aeilnorstu"), int(rng.integers(2, 9)))) for _ in range(200)]
+
+    def text(count: float) -> str:
+        return " ".join(rng.choice(words, max(int(count), 1)))
+
+    lines, time_s = [], 0.0
+    for number in range(6):
+        session, context = rng.bytes(16).hex(), f"task {number}: {text(60)}"
+        calls = []
+        for _ in range(int(rng.integers(4, 9))):
+            output = "" if rng.random() < 0.15 else text(rng.lognormal(2.5, 0.6))
+            call = {"timestamp": start_us + round(time_s * 1e6), "input": context, "output": output}
+            calls.append(json.dumps(call | {"session_id": session}))
+            context += f"\n\n{output}\n\n{text(rng.lognormal(3.0, 0.8))}"
+            time_s += rng.gamma(2.0, 1.5)
+        if number % 2:
+            calls[-2:] = reversed(calls[-2:])
+        lines += calls
+    return _text(lines), len(lines)
+
+
+def servegen_pool() -> tuple[dict[str, bytes], int]:
+    """Return five clients: by day, in bursts, at night, seldom, and one without lengths of its own."""
+    rng, windows, files = stream(SEED, "servegen_pool"), 144, {}
+    hours = np.arange(windows) / 6
+    by_day = 1 + 0.6 * np.cos((hours - 15) * np.pi / 12)
+    night = np.where(hours < 6, 1.0, 0.0)
+    seldom = np.where(rng.random(windows) < 0.1, 1.0, 0.0)
+    clients = [  # requests in a window, cv, pattern, mean prompt and output (None: no dataset)
+        (300 * by_day, 1.2, "Gamma", (800, 200)),
+        (60 * by_day * rng.lognormal(0, 0.8, windows), 4.0, "Weibull", (2000, 60)),
+        (120 * night, 0.5, "Gamma", (6000, 400)),
+        (40 * seldom, 2.0, "Weibull", (300, 20)),
+        (20 * by_day, 1.0, "Gamma", None),
+    ]
+    for client, (means, cv, pattern, lengths) in enumerate(clients):
+        shape = cv**-2 if pattern == "Gamma" else weibull_shape(cv)
+        mean_of_scale_1 = shape if pattern == "Gamma" else math.gamma(1 + 1 / shape)
+        lines = [f"{600 * window},0,0,,0,0" for window in range(windows)]
+        for window, requests in enumerate(rng.poisson(means).tolist()):
+            if requests:
+                scale = 600 / requests / mean_of_scale_1
+                lines[window] = f"{600 * window},{requests / 600},{cv},{pattern},{shape:.6f},{scale:.6f}"
+        files[f"chunk-{client}-trace.csv"] = "\n".join(lines).encode()
+        if lengths is not None:
+            active = [means[36 * part : 36 * part + 36].any().item() for part in range(4)]
+            files[f"chunk-{client}-dataset.json"] = _servegen_dataset(rng, active, *lengths)
+    return files, windows * len(clients)
+
+
+def _servegen_dataset(rng: np.random.Generator, active: list[bool], prompt: float, output: float) -> bytes:
+    """Return histograms of 40 lengths for every six hours, empty where the client is idle."""
+    dataset: dict[str, dict[str, str]] = {}
+    for part, has_requests in enumerate(active):
+        fields = dataset[str(21600 * part)] = {}
+        for name, mean, sigma in (("input_tokens", prompt, 0.9), ("output_tokens", output, 0.7)):
+            lengths = LognormalLength(mean=mean, sigma=sigma, max=30000).sample(
+                rng, 40 if has_requests else 0
+            )
+            values, counts = np.unique(lengths, return_counts=True)
+            fields[name] = str(dict(zip(values.tolist(), (counts / 40).tolist(), strict=True)))
+    return (json.dumps(dataset, indent=2) + "\n").encode()
+
+
 def table() -> tuple[bytes, int]:
     """Return a gateway's log in no trace's form: epoch milliseconds, in order of completion, own names."""
     rng, rows, start_ms = stream(SEED, "table"), 500, 1_767_258_000_000
@@ -366,12 +435,13 @@ class Sample:
     """One file: how it is made, and what its datasheet says beside what all of them say."""
 
     reader: str
-    make: Callable[[], tuple[bytes, int]]
+    make: Callable[[], tuple[bytes | dict[str, bytes], int]]  # a dict: a folder of files by name
     like: str
     composition: str
     known_defects: tuple[str, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
     row: str = "a request"
+    drawn_from: str = "distributions fitted to published statistics"
 
 
 _AZURE_DEFECTS = ("lengths are independent of each other and of time; the real trace has a daily shape",)
@@ -419,6 +489,18 @@ SAMPLES = {
         "BurstGPT file 3, eight columns",
         "1,000 requests at 0.56/s from day 225 on, 40 % API calls without a session, 7.26 % failures",
         ("sessions are drawn at random: turns do not grow", *_GPT_DEFECTS),
+    ),
+    "lmcache_sample.jsonl": Sample(
+        "lmcache",
+        lmcache,
+        "LMCache's agent traces",
+        "calls in 6 sessions of an agent, whose texts of made-up words grow from 60 words on",
+        (
+            "lines are not in order of time, as in the real trace",
+            "some outputs are empty: their call of a tool has no text, as in the real trace",
+            "no session shares text with another",
+        ),
+        drawn_from="made-up distributions",
     ),
     "mooncake_sample.jsonl": Sample(
         "mooncake",
@@ -534,9 +616,31 @@ SERVERLESS_SAMPLES = {
 }
 
 
+POOL_SAMPLES = {
+    "servegen_sample": Sample(
+        "servegen",
+        servegen_pool,
+        "ServeGen's released client pools",
+        "5 clients in the 144 windows of a day, with histograms of lengths for every six hours; the checksum is of all "
+        "files in the order of their names, one after the other",
+        (
+            "no header and no newline at the end, as in the release; a histogram is a Python dict in a string",
+            "client 4 has no dataset, as some of the release",
+            "a client's CV never changes",
+        ),
+        row="a client's window of 600 s",
+        drawn_from="made-up distributions",
+    ),
+}
+"""Folders."""
+
+
+_ALL = SAMPLES | SERVERLESS_SAMPLES | POOL_SAMPLES
+
+
 def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
     """Return the datasheet of the sample *name*."""
-    sample = (SAMPLES | SERVERLESS_SAMPLES)[name]
+    sample = _ALL[name]
     return Datasheet(
         file=name,
         reader=sample.reader,
@@ -545,7 +649,7 @@ def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
         sha256=hashlib.sha256(content).hexdigest(),
         motivation=f"A small trace in the native form of {sample.like}, for examples and tests.",
         composition=f"A row is {sample.row}. {sample.composition[0].upper()}{sample.composition[1:]}.",
-        collection="Drawn by scripts/make_samples.py from distributions fitted to published statistics.",
+        collection=f"Drawn by scripts/make_samples.py from {sample.drawn_from}.",
         preprocessing="None.",
         uses="Trying out and testing; not for conclusions about real traffic, which need the public trace.",
         licence="Apache-2.0",
@@ -557,10 +661,16 @@ def make_samples(folder: Path) -> None:
     """Write all samples and datasheets to *folder*."""
     yaml = YAML()
     yaml.width = 1000
-    for name, sample in (SAMPLES | SERVERLESS_SAMPLES).items():
+    for name, sample in _ALL.items():
         content, rows = sample.make()
-        (folder / name).write_bytes(content)
-        sheet = datasheet(name, content, rows).model_dump(mode="json", exclude_defaults=True)
+        files = content if isinstance(content, dict) else {"": content}
+        for part, of_file in sorted(files.items()):
+            path = folder / name / part
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(of_file)
+        sheet = datasheet(name, b"".join(files[part] for part in sorted(files)), rows).model_dump(
+            mode="json", exclude_defaults=True
+        )
         text = io.StringIO()
         yaml.dump(sheet, text)
         (folder / f"{Path(name).stem}.datasheet.yaml").write_text(text.getvalue(), encoding="utf-8")

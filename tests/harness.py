@@ -12,6 +12,7 @@ import polars as pl
 from servesim.catalog import FrontEndCosts
 from servesim.cluster.arrivals import Group
 from servesim.cluster.closed_loop import OPEN, Loop
+from servesim.cluster.closing import close
 from servesim.cluster.engine import Engine
 from servesim.cluster.front_end import FrontEnd
 from servesim.cluster.records import (
@@ -197,7 +198,7 @@ def run(
     for entrance in front_ends:
         entrance.close(end_s)
     for member in members:
-        member.close(end_s)
+        close(member, end_s)
     outcomes = np.frombuffer(bytes(buffers.outcomes), OUTCOME.dtype)
     return Run(
         arrived=pl.concat([frame([]), *buffers.frames]),

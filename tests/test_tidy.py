@@ -47,7 +47,9 @@ IMPORTS = {
         "workload",
     },
     "checks": {"errors", "experiments", "results", "scenario"},
-    "traces": {"errors", "experiments", "readers", "results", "scenario", "workload"},
+    "traces": {
+        *("errors", "experiments", "readers", "results", "scenario", "servegen", "serverless", "workload"),
+    },
     "report": {"errors", "experiments", "results", "rng", "scenario"},
     "measurements": {"errors", "rng", "workload"},
     "validation": {"catalog", "errors", "measurements", "results", "scenario", "simulation"},

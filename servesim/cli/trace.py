@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,14 @@ TraceFile = Annotated[
     Path,
     typer.Argument(
         metavar="FILE", help="A trace, or a YAML file with a workload: block.", show_default=False
+    ),
+]
+AnyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A trace, a YAML file with a workload: block, a client pool, or a serverless log.",
+        show_default=False,
     ),
 ]
 Reader = Annotated[
@@ -41,7 +49,7 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write.", show_
 
 @trace.command()
 def info(
-    file: TraceFile,
+    file: AnyFile,
     reader: Reader = None,
     plot: Annotated[
         Path | None,
@@ -55,7 +63,8 @@ def info(
 ) -> int:
     """Tell what a trace is: its format, statistics, and what is odd about it.
 
-    The statistics are those of the requests that a simulation would get: failed ones are counted and left out.
+    The statistics are those of the requests that a simulation would get: failed ones are counted and left out. Client
+    pools and serverless logs have pages of their own.
     """
     from servesim.cli.trace_info import show_info
 
@@ -100,6 +109,28 @@ def generate(
     from servesim.cli.trace_convert import generate_trace
 
     return generate_trace(spec, out, to=to, overrides=overrides or [], lossy=lossy)
+
+
+@trace.command()
+def fit(
+    file: TraceFile,
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: NAME.trace.parquet.", show_default=False)
+    ],
+    by: Annotated[
+        Literal["tenant", "session"],
+        typer.Option(metavar="COLUMN", help="What tells the client of a request: tenant or session."),
+    ] = "tenant",
+    reader: Reader = None,
+    as_json: AsJson = False,
+) -> int:
+    """Fit a client pool to a trace, for the generator servegen.
+
+    NAME.dataset.parquet, with the lengths, and a datasheet are written beside OUT.
+    """
+    from servesim.cli.trace_fit import fit_trace
+
+    return fit_trace(file, out, by=by, reader=reader, as_json=as_json)
 
 
 @trace.command()

@@ -1,4 +1,4 @@
-"""``servesim trace info``: a trace as a page of text, JSON, a figure or a datasheet."""
+"""``servesim trace info``: what a file is, as a page of text, JSON, a figure or a datasheet; the page of requests."""
 
 from __future__ import annotations
 
@@ -9,46 +9,74 @@ from typing import TYPE_CHECKING, Any
 
 from servesim.cli.exits import OK
 from servesim.cli.output import write, write_json
-from servesim.results.units import count_text, number_text, ratio_text, seconds_text, time_unit
+from servesim.cli.trace_page import BINS, SPREAD, findings_lines, span_text, sparkline, spread_row
+from servesim.errors import ServesimError
+from servesim.results.units import count_text, number_text, ratio_text
 
 if TYPE_CHECKING:
     from servesim.traces.info import TraceInfo
+    from servesim.traces.look import Info
 
-_BARS = "▁▂▃▄▅▆▇█"
-_BINS = 60
-_SPREAD = ("mean", "p50", "p90", "p95", "p99", "max")
+_LEFT_OUT = {
+    "failures": "failed",
+    "zero_output": "without output",
+    "rows_duplicated": "in sessions that are there twice",
+}
+"""Notes of readers that count rows which are no requests, in words."""
 
 
 def show_info(
     file: Path, *, reader: str | None, plot: Path | None, datasheet: Path | None, as_json: bool
 ) -> int:
-    """Print what the trace at *file* is; return the exit code."""
-    from servesim.traces.info import datasheet_of, trace_info
+    """Print what the file at *file* is; return the exit code."""
+    from servesim.traces.look import datasheet_for, look
 
-    info = trace_info(file, reader=reader)
+    info = look(file, reader=reader)
     if plot is not None:
-        from servesim.traces.plot import write_plot
-
-        write_plot(info, plot)
+        _draw(info, plot)
     if datasheet is not None:
         from servesim.traces.datasheets import write_datasheet
 
-        write_datasheet(datasheet_of(info), datasheet)
+        write_datasheet(datasheet_for(info), datasheet)
     if as_json:
         write_json(info.to_dict())
     else:
-        write(info_text(info))
+        write(page_of(info))
     for written in (plot, datasheet):
         if written is not None:
             print(f"wrote {written}", file=sys.stderr)
     return OK
 
 
-def info_text(info: TraceInfo) -> str:
+def page_of(info: Info) -> str:
     """Return the page that ``servesim trace info`` prints."""
+    from servesim.cli.trace_log import log_text
+    from servesim.cli.trace_pool import pool_text
+    from servesim.traces.log_info import LogInfo
+    from servesim.traces.pool_info import PoolInfo
+
+    if isinstance(info, PoolInfo):
+        return pool_text(info)
+    return log_text(info) if isinstance(info, LogInfo) else info_text(info)
+
+
+def _draw(info: Info, plot: Path) -> None:
+    from servesim.traces.info import TraceInfo
+    from servesim.traces.plot import write_plot
+
+    if not isinstance(info, TraceInfo):
+        raise ServesimError(
+            f"--plot: {info.path}: no requests (got format {info.to_dict()['format']!r}). expected a trace of requests"
+        )
+    write_plot(info, plot)
+
+
+def info_text(info: TraceInfo) -> str:
+    """Return the page of a trace of requests."""
     from rich.markup import escape
 
     from servesim.cli.summary import facts_table, numbers_table, rendered
+    from servesim.traces.info import rate_series
 
     form = f"{info.detected.reader}, told by {info.detected.by}" if info.detected else "a workload"
     numbers = info.statistics
@@ -57,33 +85,29 @@ def info_text(info: TraceInfo) -> str:
         "",
         facts_table({key: escape(text) for key, text in _facts(info).items()}),
         "",
-        numbers_table(["", *_SPREAD, "unit"], _spreads(numbers)),
+        numbers_table(["", *SPREAD, "unit"], _spreads(numbers)),
     ]
-    if (line := sparkline(info)) is not None:
+    if (line := sparkline(*rate_series(info.requests, BINS))) is not None:
         parts += ["", f"  {line}"]
-    parts += ["", *(escape(f"{finding.level}: {finding.check}: {finding.text}") for finding in _told(info))]
+    parts += ["", *findings_lines(info.findings)]
     return rendered(parts)
 
 
-def _told(info: TraceInfo) -> list[Any]:
-    """Return the findings that are worth a line: warnings first."""
-    order = {"warning": 0, "note": 1}
-    worth = [finding for finding in info.findings if finding.level in order]
-    return sorted(worth, key=lambda finding: order[finding.level])
-
-
 def _facts(info: TraceInfo) -> dict[str, str]:
+    from servesim.traces.quality import ZERO_NOTES, zero_outputs_kept
+
     numbers, notes = info.statistics, info.notes
+    kept = ZERO_NOTES if zero_outputs_kept(notes, numbers["requests"]) else ()
     left_out = [
         f"{count_text(int(notes[name]))} {text}"
-        for name, text in (("failures", "failed"), ("zero_output", "without output"))
-        if notes.get(name)
+        for name, text in _LEFT_OUT.items()
+        if notes.get(name) and name not in kept
     ]
     rows = count_text(info.rows)
     if left_out:
         rows += f", of which {', '.join(left_out)}: {count_text(numbers['requests'])} requests"
     facts = {"rows": rows}
-    facts["span"] = _span(numbers["span_s"])
+    facts["span"] = span_text(numbers["span_s"])
     peak = count_text(numbers["peak_1s"])
     facts["rate"] = f"{number_text(numbers['rate_per_s'])} requests/s, at most {peak} in 1 s"
     facts["burstiness"] = (
@@ -117,12 +141,6 @@ def _optional_facts(numbers: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _span(span_s: float) -> str:
-    unit, scale = time_unit(span_s)
-    text = seconds_text(span_s)
-    return text if unit == "s" else f"{text} ({number_text(span_s / scale)} {unit})"
-
-
 def _spreads(numbers: Mapping[str, Any]) -> list[list[str]]:
     sessions = numbers["sessions"] or {}
     shown = {
@@ -132,22 +150,4 @@ def _spreads(numbers: Mapping[str, Any]) -> list[list[str]]:
         "turn gap": (sessions.get("turn_gap_s"), "s"),
         "think time": (sessions.get("think_s"), "s"),
     }
-    return [
-        [name, *(number_text(values[key]) for key in _SPREAD), unit]
-        for name, (values, unit) in shown.items()
-        if values is not None
-    ]
-
-
-def sparkline(info: TraceInfo) -> str | None:
-    """Return the rate over time in a line of bars, with its largest value; None where there is no time."""
-    from servesim.traces.info import rate_series
-
-    edges, rates = rate_series(info.requests, _BINS)
-    if not len(rates):
-        return None
-    most = float(rates.max())
-    bars = "".join(
-        _BARS[min(int(rate / most * len(_BARS)), len(_BARS) - 1)] if rate else " " for rate in rates
-    )
-    return f"rate  {bars}  full bar {number_text(most)}/s, {seconds_text(float(edges[1] - edges[0]))} each"
+    return [spread_row(name, values, unit) for name, (values, unit) in shown.items() if values is not None]

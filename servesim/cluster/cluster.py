@@ -11,6 +11,7 @@ import polars as pl
 from servesim.cluster.arrivals import Arrivals, Group
 from servesim.cluster.build import Plugins, Pool
 from servesim.cluster.closed_loop import OPEN, Loop
+from servesim.cluster.closing import close
 from servesim.cluster.front_end import FrontEnd
 from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
@@ -175,7 +176,7 @@ class Cluster:
         for front_end in self.front_ends:
             front_end.close(end_s)
         for replica in self.replicas:
-            replica.close(end_s)
+            close(replica, end_s)
         return ClusterAccount(
             end_s=end_s,
             arrived=arrivals.arrived,

@@ -4,7 +4,8 @@ This is the hot path of the program. A replica wakes up at step boundaries only.
 last one, lets finished requests go and hands over to `_plan`, which decides what the next step works on (preemption,
 the prompt in progress, admission: vLLM V1's order) and when to wake up next. While the batch keeps its composition the
 steps form a *segment*, priced once; `engine.leap: false` wakes up after every step of it and is otherwise the same
-code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` what routers may see.
+code. docs/how-it-works.md tells the idea, `leap` has the closed forms, `views` what routers may see, `closing` what is
+left when a run ends.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ class Replica:
                 self.decode_step += steps
                 self.context_tokens += sequences * steps
             if self.prefilling:
-                self._book_prefills(steps)
+                self.book_prefills(steps)
             if self.hidden:
                 self.hidden.reveal(self.decode_step, now)
             if sequences and self.decoding[0][0] == self.decode_step:
@@ -203,7 +204,8 @@ class Replica:
                 changed = True
         return self._plan(now, changed)
 
-    def _book_prefills(self, steps: int) -> None:
+    def book_prefills(self, steps: int) -> None:
+        """Book *steps* more chunks of every prompt in progress."""
         block_tokens = self.block_tokens
         for request, (chunk, _) in zip(self.prefilling, self.batch.chunks):  # noqa: B905 (strict= costs)
             before = request.computed_tokens
@@ -226,7 +228,7 @@ class Replica:
             if request.reasoning_tokens:
                 self.hidden.emitted(cast("RichRequest", request), self.decode_step, now)
             if request.emitted_tokens == request.target_tokens:
-                self._note_peak()
+                self.note_peak()
                 self.prefill_blocks += -request.computed_tokens // self.block_tokens
                 self._leave(request, now)
             else:
@@ -245,7 +247,7 @@ class Replica:
 
     def _finish_decodes(self, now: float) -> None:
         """Let the decoding requests go that have emitted all their tokens."""
-        self._note_peak()
+        self.note_peak()
         decoding, step = self.decoding, self.decode_step
         while decoding and decoding[0][0] == step:
             request = heappop(decoding)[2]
@@ -285,7 +287,7 @@ class Replica:
         """Return the blocks taken at the last booked boundary."""
         return self.prefill_blocks + blocks_held(self.by_residue, self.context_tokens, self.decode_step)
 
-    def _note_peak(self) -> None:
+    def note_peak(self) -> None:
         """Keep the most blocks taken at once; called before any are given back."""
         block_tokens = self.block_tokens
         bound = (
@@ -331,7 +333,7 @@ class Replica:
         done, limit = self.done, self.limit
         if changed or done == limit:
             if done:
-                self._write_segment()
+                self.write_segment()
                 self.done = done = 0
             if not (sequences or chunks):
                 self._go_idle(now)
@@ -426,7 +428,7 @@ class Replica:
 
     def _preempt(self, request: Request, now: float) -> None:
         """Send a running request back to the queue: it will recompute its prompt and what it has emitted."""
-        self._note_peak()
+        self.note_peak()
         del self.running[request]
         self.batch_area_s += now
         self.queue_area_s -= now
@@ -498,7 +500,7 @@ class Replica:
         request = self.prefilling[0]
         return step_s, min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
 
-    def _write_segment(self) -> None:
+    def write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
         chunks = batch.chunks
@@ -559,42 +561,3 @@ class Replica:
         """Return for how long the replica has worked by *now*."""
         idle_s = self.idle_s + now - self.idle_since_s if self.is_idle() else self.idle_s
         return now - idle_s
-
-    def close(self, now: float) -> None:
-        """End the run: book the steps that ended before *now*, write down what is unfinished, fill in the account."""
-        account = self.account
-        account.busy_s = self.busy_s(now)
-        if self.planned > self.done:
-            steps = steps_until(now, self.start_s, self.step_s, self.growth_s) - 1 - self.done
-            if steps > 0:
-                self.done += steps
-                if self.batch.sequences:
-                    self.decode_step += steps
-                    self.context_tokens += self.batch.sequences * steps
-                self._book_prefills(steps)
-            account.busy_s -= now - boundary_s(self.start_s, self.step_s, self.growth_s, self.done)
-        if self.done:
-            self._write_segment()
-        for _, _, request in self.decoding:
-            request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
-        for request in sorted([*self.running, *self.queue], key=lambda request: request.request_id):
-            self.system.outcomes += PACK_OUTCOME(
-                request.request_id,
-                self.index,
-                NEVER if request.scheduled_s is None else request.scheduled_s,
-                NEVER if request.first_token_s is None else request.first_token_s,
-                NEVER,
-                request.emitted_tokens,
-                request.preemptions,
-                UNFINISHED,
-                -1,
-            )
-            self.output_tokens += request.emitted_tokens
-        self._note_peak()
-        account.queue_area_s = self.queue_area_s + now * len(self.queue)
-        account.batch_area_s = self.batch_area_s + now * len(self.running)
-        account.completed = self.completed
-        account.enqueued = self.completed + len(self.queue) + len(self.running)
-        account.output_tokens, account.steps = self.output_tokens, self.steps
-        account.kv_blocks_used, account.kv_blocks_used_max = self.blocks_used(), self.kv_blocks_used_max
-        account.waiting, account.running = len(self.queue), len(self.running)

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from servesim.errors import ScenarioError, nearest
-from servesim.results.schema import EXTRA_SUMMARY, LATENCY_METRICS, POOL_LOAD, STATISTICS, SUMMARY
+from servesim.results.schema import (
+    EXTRA_METRICS,
+    EXTRA_SUMMARY,
+    LATENCY_METRICS,
+    POOL_LOAD,
+    STATISTICS,
+    SUMMARY,
+)
 
 Better = Literal["lower", "higher"]
 
@@ -27,7 +34,7 @@ COMPARED = (
 
 _LOWER = frozenset(
     {f"{metric.name}_{statistic}" for metric in LATENCY_METRICS for statistic in STATISTICS}
-    | {key.name for key in EXTRA_SUMMARY}
+    | {f"{metric.name}_{statistic}" for metric in EXTRA_METRICS for statistic in STATISTICS}
     | {"preemptions", "requests_rejected", "requests_unfinished", "requests_cut", "duration_s", "gpu_hours"}
     | {
         "cost_usd",

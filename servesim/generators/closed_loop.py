@@ -26,7 +26,8 @@ class ClosedLoop:
     """A closed loop: clients that think, send a request, and think again when it has ended.
 
     Every client is a session, and its first request arrives after a think time too. The requests are dealt out to
-    the clients in turn, so that slow ones are still at it when others are done: run.horizon_s cuts that end off.
+    the clients in turn, so that slow ones are still at it when others are done: run.horizon_s cuts that end off, in
+    which throughput falls.
 
     Attributes
     ----------

@@ -84,10 +84,7 @@ class Sessions:
 
     def frames(self, seed: int) -> Iterator[pl.DataFrame]:
         """Yield the sessions in the order in which they begin."""
-        first_id = (
-            int(stream(seed, "prefix_blocks").integers(1 << 30)) << 32
-        )  # apart from the ids of other sources
-        next_id = first_id + self.system_prompt_tokens // (self.block_tokens or 1)
+        next_id = self.system_prompt_tokens // (self.block_tokens or 1)
         left = self.requests
         for frame in self._turns(seed):
             kept = frame.height if left is None else min(frame.height, left)
@@ -95,7 +92,7 @@ class Sessions:
                 kept = min(kept, int(frame["arrival_s"].search_sorted(self.duration_s)))
             turns = frame.head(kept)
             if self.block_tokens is not None:
-                turns, next_id = self._with_blocks(turns, first_id=first_id, next_id=next_id)
+                turns, next_id = self._with_blocks(turns, next_id)
             yield turns.drop("turn").with_columns(
                 pl.col("prompt_tokens").clip(upper_bound=self.max_prompt_tokens)
             )
@@ -133,7 +130,7 @@ class Sessions:
             )
             first_session, last_s = first_session + _SESSIONS, float(starts_s[-1])
 
-    def _with_blocks(self, turns: pl.DataFrame, *, first_id: int, next_id: int) -> tuple[pl.DataFrame, int]:
+    def _with_blocks(self, turns: pl.DataFrame, next_id: int) -> tuple[pl.DataFrame, int]:
         """Return *turns* with the block ids of their prompts, and the first id that is still free.
 
         A session has a range of ids for its history, and one for each of its prompts that are cut, since there all
@@ -151,8 +148,8 @@ class Sessions:
         begins = next_id + np.cumsum(taken) - taken
         begins = np.where(cut, begins, begins[is_first][session])
         ids = _ranges(begins - shared, own + shared)
-        shared_ids = _ranges(np.full(len(own), first_id), own + shared)
-        blocks = np.where(shared_ids < first_id + shared, shared_ids, ids)
+        places = _ranges(np.zeros(len(own), dtype=np.int64), own + shared)
+        blocks = np.where(places < shared, places, ids)
         column = lists("prefix_blocks", blocks, own + shared)
         return (
             turns.with_columns(column, prefix_block_tokens=pl.lit(self.block_tokens)),

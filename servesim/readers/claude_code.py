@@ -26,7 +26,7 @@ from servesim.workload.api import Signature
 from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.content import check_is_data
 from servesim.workload.files import read_parquet
-from servesim.workload.paths import TracePath
+from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.sessions import END
 
 _BLOCK_TOKENS = 64
@@ -80,7 +80,7 @@ class ClaudeCodeReader:
     def __init__(
         self,
         *,
-        path: TracePath,
+        path: Annotated[TracePath, FOLDER_TOO],
         sessions_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0 / 60.0,
         prefix_blocks: bool = False,
         duplicates: bool = False,
@@ -110,6 +110,9 @@ class ClaudeCodeReader:
         self.notes = {"rows_read": frame.height, "sessions": frame["conv"].n_unique()}
         if not self.duplicates:
             frame = self._without_duplicates(frame)
+        follow_ups = frame.filter(pl.col("idx") > 0)
+        if blocks := int(follow_ups["n_blocks"].sum()):
+            self.notes["blocks_reused_ratio"] = int(follow_ups["lcp_prev"].sum()) / blocks
         if self.prefix_blocks:
             frame = frame.with_columns(_global_blocks(frame))
         frame, self.notes["zero_output"] = settle_zero_output(
@@ -146,8 +149,10 @@ class ClaudeCodeReader:
             pl.len(), pl.col("in_tokens").sum(), pl.col("t").max()
         )
         kept = marks.unique(["len", "in_tokens", "t"], keep="first", maintain_order=True)
+        once = frame.filter(pl.col("conv").is_in(kept["conv"].implode()))
         self.notes["sessions_duplicated"] = marks.height - kept.height
-        return frame.filter(pl.col("conv").is_in(kept["conv"].implode()))
+        self.notes["rows_duplicated"] = frame.height - once.height
+        return once
 
     def _packed(self) -> pl.DataFrame:
         frame = read_parquet(self.path, _PACKED)

@@ -14,6 +14,9 @@ GROUP_TABLES = {"class": "slo_classes", "model": "models", "tenant": "tenants"}
 TIMES = 10.0
 """A share of as much as this is told as a multiple, not in percent."""
 
+GROUPS_MAX = 12
+"""Most groups that a table shows; client-composed load has hundreds of tenants."""
+
 Row = list[str]
 
 
@@ -81,6 +84,14 @@ def latency_table(summary: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         cells = ["-" if value is None else number_text(value * scale) for value in values]
         rows.append([metric.name.removesuffix("_s"), *cells, unit])
     return ["latency", *STATISTICS, "unit"], rows
+
+
+def busiest(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return *groups*, or as many as a table shows of them, by their requests, if there are more."""
+    if len(groups) <= GROUPS_MAX:
+        return dict(groups)
+    ranked = sorted(groups.items(), key=lambda item: item[1].get("requests") or 0, reverse=True)
+    return dict(ranked[:GROUPS_MAX])
 
 
 def group_table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> tuple[Row, list[Row]]:

@@ -379,5 +379,14 @@ POOL_LOAD = (
 EXTRA_METRICS = (VISIBLE_METRIC, FRONT_END_METRIC)
 """Latencies that a result has where its frame ``requests`` has their columns."""
 
-EXTRA_SUMMARY = tuple(_latency_keys(EXTRA_METRICS))
-"""Keys that follow where a result has `EXTRA_METRICS`."""
+EXTRA_SUMMARY = (
+    *_latency_keys(EXTRA_METRICS),
+    SummaryKey(
+        "sessions",
+        "-",
+        "Only where requests have sessions: how many (sessions), requests in them, prompt_tokens_mean of those, "
+        "session_s_mean from the arrival of a session's first request to the end of its last, and active_mean, the "
+        "mean number of sessions under way over duration_s",
+    ),
+)
+"""Keys that follow where a result has `EXTRA_METRICS`, or sessions."""

@@ -24,6 +24,7 @@ from servesim.results.latencies import (
 from servesim.results.pool_load import Capacity, pool_load
 from servesim.results.saturation import backlog_growing
 from servesim.results.schema import EXTRA_METRICS, SUMMARY
+from servesim.results.sessions import session_statistics
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec
@@ -109,7 +110,9 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
     summary = {key.name: values[key.name] for key in SUMMARY}
     columns = requests.collect_schema()
     extra = [metric for metric in EXTRA_METRICS if metric.name in columns]
-    return summary | latency_statistics(requests, options.warm_up_s, extra)
+    summary |= latency_statistics(requests, options.warm_up_s, extra)
+    sessions = session_statistics(requests, account.end_s)
+    return summary if sessions is None else summary | {"sessions": sessions}
 
 
 def request_counts(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from servesim.servegen.pool import ACTIVITY, WINDOW_S, WINDOWS_PER_6H, ClientPoo
 FEWEST_REQUESTS = 10
 """Gaps are fitted in windows of at least so many requests; the release has no windows of fewer."""
 
+_GAP_MIN_S = 1e-9
+"""Smaller gaps are what rounding left of a difference of two times, and may be 0, which no fit can take."""
+
 _SHAPE_RANGE = (0.01, 1e4)
 _WEIBULL_RANGE = (0.05, 100.0)
 
@@ -72,7 +75,7 @@ def fit_gaps(requests: pl.DataFrame) -> pl.DataFrame:
     """Return a row per client and window with the columns of `ACTIVITY`; *requests* have ``client`` and ``window``."""
     keys = ["client", "window"]
     gaps = _without_ties(requests.select(*keys, "arrival_s").sort(*keys, "arrival_s"))
-    gaps = gaps.with_columns(gap=pl.col("arrival_s").diff().over(keys))
+    gaps = gaps.with_columns(gap=pl.col("arrival_s").diff().over(keys).clip(_GAP_MIN_S))
     counts = gaps.group_by(keys, maintain_order=True).agg(requests=pl.len().cast(pl.Float64))
     fitted = counts.filter(pl.col("requests") >= FEWEST_REQUESTS)
     few = counts.filter(pl.col("requests") < FEWEST_REQUESTS).with_columns(

@@ -32,7 +32,7 @@ from servesim.servegen.naive import naive_plan
 from servesim.servegen.parametric import PoolName, shipped_pool
 from servesim.servegen.pool import WINDOW_S, ClientPool
 from servesim.servegen.read import read_pool
-from servesim.workload.paths import TracePath
+from servesim.workload.paths import FOLDER_TOO, TracePath
 
 Mode = Literal["clients", "naive", "naive_constant"]
 
@@ -71,7 +71,7 @@ class ServeGen:
     """
 
     pool: PoolName | None = None
-    path: TracePath | None = None
+    path: Annotated[TracePath | None, FOLDER_TOO] = None
     clients: ClientChoice | None = None
     span: Span | None = None
     rate_per_s: Rate | RateCurve | None = None

@@ -21,6 +21,9 @@ from servesim.workload.files import read_parquet
 
 TRACE_END, DATASET_END = ".trace.parquet", ".dataset.parquet"
 
+DATASET_COLUMNS = ("client", "window6h", "field", "dvalues", "counts")
+"""Columns that a dataset must have."""
+
 
 def read_packed(trace: Path) -> ClientPool:
     """Return the pool of *trace* and of the dataset beside it.
@@ -34,10 +37,10 @@ def read_packed(trace: Path) -> ClientPool:
         raise TraceError(
             f"{trace}: not a client pool (got {trace.name!r}). expected NAME{TRACE_END}, or a folder"
         )
+    dataset = dataset_beside(trace)
     name = trace.name.removesuffix(TRACE_END)
-    dataset = trace.with_name(name + DATASET_END)
     activity = read_parquet(trace, list(ACTIVITY)).with_columns(pl.col("client").cast(pl.String))
-    found = read_parquet(dataset, ["client", "window6h", "field", "dvalues", "counts"])
+    found = read_parquet(dataset, list(DATASET_COLUMNS))
     found = found.drop(ROW).with_columns(pl.col("client").cast(pl.String))
     clients = tuple(dict.fromkeys(activity["client"].to_list() + found["client"].to_list()))
     numbers = pl.Enum(clients)
@@ -53,8 +56,8 @@ def read_packed(trace: Path) -> ClientPool:
     return client_pool(name, clients, activity.with_columns(number), lengths, where=trace)
 
 
-def write_packed(pool: ClientPool, trace: Path) -> Path:
-    """Write *pool* as the two files, *trace* and the dataset beside it; return the path of the latter.
+def dataset_beside(trace: Path) -> Path:
+    """Return the path of the dataset that belongs to *trace*.
 
     Raises
     ------
@@ -65,22 +68,38 @@ def write_packed(pool: ClientPool, trace: Path) -> Path:
         raise TraceError(
             f"{trace}: not the name of a client pool (got {trace.name!r}). expected NAME{TRACE_END}"
         )
-    dataset = trace.with_name(trace.name.removesuffix(TRACE_END) + DATASET_END)
+    return trace.with_name(trace.name.removesuffix(TRACE_END) + DATASET_END)
+
+
+def write_packed(pool: ClientPool, trace: Path) -> Path:
+    """Write *pool* as the two files, *trace* and the dataset beside it; return the path of the latter.
+
+    Raises
+    ------
+    TraceError
+        If the name of *trace* has another end than ``.trace.parquet``.
+    """
+    dataset = dataset_beside(trace)
+    for frame, path in zip(packed_frames(pool), (trace, dataset), strict=True):
+        frame.write_parquet(path)
+    return dataset
+
+
+def packed_frames(pool: ClientPool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what the two files of *pool* hold: its trace and its dataset."""
     ids = pl.Series(pool.clients)
-    pool.activity.sort("client", "window").with_columns(
-        ids.gather(pool.activity.sort("client", "window")["client"]).alias("client")
-    ).write_parquet(trace)
+    activity = pool.activity.sort("client", "window")
     rows, table = pool.lengths.rows, pool.lengths
     places = [slice(start, stop) for start, stop in rows.select("start", "stop").iter_rows()]
-    rows.select(
+    dataset = rows.select(
         ids.gather(rows["client"]).alias("client"),
         "window6h",
         "field",
         pl.Series("n", [float(table.weights[place].sum()) for place in places]),
         pl.Series("dvalues", [pl.Series(np.diff(table.values[place], prepend=0)) for place in places]),
         pl.Series("counts", [pl.Series(table.weights[place]) for place in places]),
-    ).write_parquet(dataset)
-    return dataset
+    )
+    return activity.with_columns(ids.gather(activity["client"]).alias("client")), dataset
 
 
 def _sums(differences: pl.Series, sizes: NDArray[np.int64]) -> NDArray[np.int64]:

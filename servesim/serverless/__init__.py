@@ -6,13 +6,14 @@ statistics, `summary` tells what is in it. Their frames are those of `servesim.s
 
 from servesim.serverless.cold_start_stream import generate_cold_starts
 from servesim.serverless.fleet import generate_functions
-from servesim.serverless.formats import FORMATS, detect, read
+from servesim.serverless.formats import FORMATS, NAMES, detect, read
 from servesim.serverless.keep_alive import cold_by_gap
 from servesim.serverless.log import ServerlessLog
 from servesim.serverless.summary import Summary, summary
 
 __all__ = [
     "FORMATS",
+    "NAMES",
     "ServerlessLog",
     "Summary",
     "cold_by_gap",

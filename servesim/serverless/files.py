@@ -17,6 +17,15 @@ from servesim.workload.files import csv_header, scan_csv
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip", ".rar", ".7z")
 
 
+def refuse_archive(path: Path) -> None:
+    """Raise `TraceError` if *path* is an archive, by its name."""
+    if path.name.lower().endswith(_ARCHIVES):
+        raise TraceError(
+            f"{path}: an archive (got {path.name!r}). expected a CSV file or a folder of them",
+            hint="unpack it first",
+        )
+
+
 def members(path: Path) -> list[Path]:
     """Return the CSV files of a log: the file itself, or those below a folder, days and parts in order.
 
@@ -27,11 +36,7 @@ def members(path: Path) -> list[Path]:
     TraceError
         If there is none, or *path* is an archive.
     """
-    if path.name.lower().endswith(_ARCHIVES):
-        raise TraceError(
-            f"{path}: an archive (got {path.name!r}). expected a CSV file or a folder of them",
-            hint="unpack it first",
-        )
+    refuse_archive(path)
     if not path.is_dir():
         return [path]
     found = [

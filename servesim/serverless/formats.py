@@ -39,6 +39,9 @@ FORMATS: dict[str, tuple[frozenset[str], Callable[..., ServerlessLog]]] = {
 
 _SERIES = "huawei_series"
 
+NAMES = (*FORMATS, _SERIES)
+"""Names of all formats."""
+
 
 def detect(path: Path) -> str | None:
     """Return the name of the format of a serverless log, a file or folder, or None if it is none.
@@ -73,13 +76,12 @@ def read(path: Path | str, *, form: str | None = None, **parameters: Any) -> Ser
         If the format is unknown or a file cannot be taken as it is.
     """
     path = Path(path)
-    known = [*FORMATS, _SERIES]
     name = form or detect(path)
-    if name not in known:
+    if name not in NAMES:
         raise TraceError(
             f"{path}: not a serverless log that is known (got {name or csv_header(members(path)[0])!r}). "
-            f"expected any of {', '.join(known)}",
-            hint=nearest(name or "", known),
+            f"expected any of {', '.join(NAMES)}",
+            hint=nearest(name or "", NAMES),
         )
     reader = huawei_series.read_series if name == _SERIES else FORMATS[name][1]
     return reader(path, **parameters)

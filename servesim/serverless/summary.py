@@ -32,7 +32,9 @@ class Summary:
         Names with units to numbers; None where the log does not tell.
     tables
         ``by_region``, ``by_runtime``, ``by_trigger``, ``by_pool``, ``by_load``: cold starts, their share, quantiles of
-        totals, means of parts, pod utility; ``component_correlation``: Spearman's; ``invocations_by_trigger``.
+        totals, means of parts, pod utility; ``component_correlation``: Spearman's; ``invocations_by_trigger``;
+        ``functions_by_runtime``, ``functions_by_trigger``: functions and their share; ``series``: each metric and
+        statistic over functions and windows.
     """
 
     figures: dict[str, Figure]
@@ -57,7 +59,13 @@ def summary(log: ServerlessLog) -> Summary:
         if invocations["trigger"].null_count() < invocations.height:
             tables["invocations_by_trigger"] = _invocations_by_trigger(invocations)
     if log.functions is not None:
-        figures["functions"] = log.functions.select(pl.len()).collect().item()
+        functions = log.functions.collect()
+        figures |= function_figures(functions)
+        for name in ("runtime", "trigger"):
+            if functions[name].null_count() < functions.height:
+                tables[f"functions_by_{name}"] = _functions_by(functions, name)
+    if log.series is not None:
+        tables["series"] = series_statistics(log.series.collect())
     return Summary(figures, tables)
 
 
@@ -103,6 +111,37 @@ def invocation_figures(invocations: pl.DataFrame) -> dict[str, Figure]:
         **_statistics(invocations["duration_s"].drop_nulls(), "duration_s"),
         "cold_ratio": _mean(cold) if len(cold) else None,
     }
+
+
+def function_figures(functions: pl.DataFrame) -> dict[str, Figure]:
+    """Return how many functions there are, of how many owners, and how much of the requests the busiest has."""
+    requests = functions["invocations"].drop_nulls()
+    total = int(requests.sum()) if len(requests) else None
+    most = int(requests.max()) if len(requests) else None  # type: ignore[arg-type]  # a number
+    return {
+        "functions": functions.height,
+        "users": functions["user"].drop_nulls().n_unique(),
+        "function_invocations": total,
+        "function_invocations_max": most,
+        "busiest_function_ratio": most / total if most and total else None,
+    }
+
+
+def series_statistics(series: pl.DataFrame) -> pl.DataFrame:
+    """Return for each metric and statistic how many functions and windows it has, and its values over both."""
+    value = pl.col("value")
+    return (
+        series.group_by("metric", "statistic", maintain_order=True)
+        .agg(
+            pl.col("function").n_unique().alias("functions"),
+            pl.col("start_s").n_unique().alias("windows"),
+            pl.len().alias("values"),
+            value.mean().alias("value_mean"),
+            *(value.quantile(q, "linear").alias(f"value_{name}") for name, q in _QUANTILES.items()),
+            value.max().alias("value_max"),
+        )
+        .sort("metric", "statistic", nulls_last=True)
+    )
 
 
 def by(cold_starts: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -181,6 +220,14 @@ def _invocations_by_trigger(invocations: pl.DataFrame) -> pl.DataFrame:
             count, pl.col("function").n_unique().alias("functions"), pl.col("cold").mean().alias("cold_ratio")
         )
         .sort("invocations", "trigger", descending=[True, False])
+    )
+
+
+def _functions_by(functions: pl.DataFrame, column: str) -> pl.DataFrame:
+    return (
+        functions.group_by(column)
+        .agg(pl.len().alias("functions"), (pl.len() / functions.height).alias("share_ratio"))
+        .sort("functions", column, descending=[True, False], nulls_last=True)
     )
 
 

@@ -18,7 +18,7 @@ from servesim.results.saving import replacing_file
 from servesim.traces.detect import detect
 from servesim.traces.forms import SOURCE_ROW, Form, Taken, form_named, forms, kept_facts, losses
 from servesim.traces.parquet import ordered, take_parquet, write_parquet
-from servesim.traces.source import build_reader, without_empty
+from servesim.traces.source import SPEC_ENDINGS, build_reader, without_empty
 from servesim.workload.source import load
 from servesim.workload.stream import in_words
 
@@ -55,6 +55,11 @@ def take(path: Path, *, reader: str | None = None) -> Taken:
     ServesimError
         If the file cannot be taken as it is.
     """
+    if path.suffix.lower() in SPEC_ENDINGS and path.is_file():
+        raise ServesimError(
+            f"{path}: no trace to convert (got a YAML file). expected a trace",
+            hint="servesim trace generate writes the requests that a workload: block describes",
+        )
     found = detect(path, reader=reader)
     if found.reader == OWN:
         return take_parquet(path)

@@ -14,10 +14,18 @@ import polars as pl
 
 from servesim.errors import PluginError, TraceError
 from servesim.traces.datasheets import datasheet_beside
+from servesim.traces.kinds import OTHERS, kind_of
 from servesim.workload.api import Signature
 from servesim.workload.content import check_is_data
 from servesim.workload.files import csv_header, jsonl_keys, parquet_columns
 from servesim.workload.registries import READERS
+
+_INSTEAD = {
+    "client pool": "a YAML file with workload: {generator: {name: servegen, path: ...}} stands for requests of its "
+    "clients, and can be given in place of a trace; servesim trace info tells what is in the pool",
+    "serverless log": "servesim trace info tells what is in it",
+}
+"""What to do with files of other kinds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +81,8 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
     """
     if not path.exists():
         raise TraceError(f"{path}: no such file. expected a trace")
+    if (is_a := kind_of(path, reader=reader)) != "requests":
+        raise TraceError(f"{path}: a {is_a}. expected requests", hint=_INSTEAD[is_a])
     known = dict(signatures())
     if reader is not None:
         READERS.resolve(reader)
@@ -130,5 +140,5 @@ def _unknown(
     return TraceError(
         f"{path}: no known format (got {what} {got}). expected {formats or 'a CSV, JSON lines or Parquet file'}",
         hint="a YAML file with a workload: block whose source is {reader: table, path: ..., columns: {...}} says what "
-        "the columns mean, and can be given in place of the trace",
+        f"the columns mean, and can be given in place of the trace; {OTHERS}",
     )

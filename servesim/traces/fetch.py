@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from servesim.errors import ServesimError
 from servesim.results.frames import disk_errors
@@ -56,6 +58,14 @@ def fetch(
     ServesimError
         If it cannot be reached or is another file than expected.
     """
+    if sha256 is not None and sha256 != UNCHECKED:
+        sha256 = sha256.lower()
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ServesimError(
+                f"--sha256: no checksum (got {sha256!r}). expected 64 hexadecimal digits, or unchecked"
+            )
+    if url is not None and urlsplit(url).scheme not in ("http", "https"):
+        raise ServesimError(f"--url: no web address (got {url!r}). expected http://... or https://...")
     expected = trace.sha256 or sha256
     if trace.sha256 and sha256 and sha256 != trace.sha256:
         raise ServesimError(
@@ -128,6 +138,11 @@ def _download(url: str, partial: Path, trace: Published, *, target: Path, on_byt
 
 def _write(answer: Any, partial: Path, have: int, total: int | None, on_bytes: OnBytes | None) -> None:
     left = answer.headers.get("Content-Length")
+    if total is not None and left is not None and have + int(left) != total:
+        raise ServesimError(
+            f"{answer.url}: not the file that was published (got {have + int(left):,} bytes). expected {total:,}",
+            hint="nothing of it was kept; try again, or another --url",
+        )
     total = have + int(left) if total is None and left is not None else total
     with disk_errors(partial), partial.open("ab" if have else "wb") as file:
         while piece := answer.read(_PIECE_BYTES):

@@ -111,8 +111,8 @@ def losses(frame: pl.DataFrame, form: Form, facts: Mapping[str, Any] | None = No
         says = frame[name] != 0 if name == "priority" else frame[name].is_not_null()
         if not held and (count := int(says.sum())):
             found.append(f"{name} ({count:,} requests have one)")
-    if form.tick_s is not None and form.tick_s > FINE_TICK_S and facts.get("form") != form.name:
-        ticks = frame["arrival_s"].to_numpy() / form.tick_s
+    if form.tick_s is not None and form.tick_s > FINE_TICK_S and not facts.get("float_times"):
+        ticks = (frame["arrival_s"].to_numpy() + facts.get("origin_s", 0.0)) / form.tick_s
         between = int((np.abs(ticks - np.rint(ticks)) > 1e-3).sum())
         if between:
             found.append(f"arrival_s finer than {form.tick_s:g} s ({between:,} requests)")

@@ -40,7 +40,7 @@ def take(path: Path) -> Taken:
     facts = {
         "form": "burstgpt-8" if "Session ID" in header else "burstgpt-6",
         "origin_s": first_s,
-        "float_times": _has_float_times(path, header.index("Timestamp")),
+        "float_times": _has_float_times(path, header.index("Timestamp"), times),
         **text_facts(path),
     }
     frame = own_columns(frame, others).with_columns(
@@ -52,7 +52,10 @@ def take(path: Path) -> Taken:
     return taken(frame.cast({"prompt_tokens": pl.Int32, "output_tokens": pl.Int32}), facts)
 
 
-def _has_float_times(path: Path, position: int) -> bool:
+def _has_float_times(path: Path, position: int, times: pl.Series) -> bool:
+    """Return whether times are written with a point: the first is, or one is no whole number."""
+    if (times % 1 != 0).any():
+        return True
     with opened(path) as file:
         file.readline()
         for line in file:

@@ -50,7 +50,7 @@ def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
         *(pl.lit(', "input_length": '), pl.col("prompt_tokens").cast(pl.String)),
         *(pl.lit(', "output_length": '), pl.col("output_tokens").cast(pl.String)),
     ]
-    if "prefix_blocks" in frame.columns:
+    if "prefix_blocks" in frame.columns and not _other_blocks(frame):
         ids = pl.col("prefix_blocks").cast(pl.List(pl.String)).list.join(", ")
         listed = pl.concat_str(pl.lit(', "hash_ids": ['), ids, pl.lit("]"))
         parts.append(listed.fill_null(', "hash_ids": null'))

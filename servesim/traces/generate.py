@@ -15,6 +15,7 @@ from servesim.scenario import Scenario
 from servesim.traces.convert import Written, native_reading, write_frames
 from servesim.traces.datasheets import check_own_datasheet, datasheet_path, described, write_datasheet
 from servesim.traces.source import TraceSpec, spec_frames
+from servesim.traces.statistics import Floats, open_arrivals
 from servesim.workload.datasheet import Datasheet
 from servesim.workload.spec import MixSpec, WorkloadSpec
 
@@ -100,29 +101,33 @@ class _Totals:
     """What is told of requests without holding them."""
 
     def __init__(self) -> None:
-        self._requests, self._first_s, self._last_s = 0, 0.0, 0.0
+        self._requests, self._arrivals, self._first_s, self._last_s = 0, 0, 0.0, 0.0
         self._gaps, self._squares = 0.0, 0.0
         self._sums = np.zeros(2)
 
     def counted(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Pass *frames* on, counting."""
         for frame in frames:
-            arrivals = frame["arrival_s"].to_numpy()
-            before = self._last_s if self._requests else float(arrivals[0])
-            gaps = np.diff(arrivals, prepend=before)
-            self._first_s = self._first_s if self._requests else before
-            self._last_s = float(arrivals[-1])
+            if len(arrivals := open_arrivals(frame)):
+                self._arrive(arrivals)
             self._requests += frame.height
-            self._gaps += float(gaps.sum())
-            self._squares += float(gaps @ gaps)
             self._sums += [float(frame[name].sum()) for name in ("prompt_tokens", "output_tokens")]
             yield frame
 
+    def _arrive(self, arrivals: Floats) -> None:
+        before = self._last_s if self._arrivals else float(arrivals[0])
+        gaps = np.diff(arrivals, prepend=before)
+        self._first_s = self._first_s if self._arrivals else before
+        self._last_s = float(arrivals[-1])
+        self._arrivals += len(arrivals)
+        self._gaps += float(gaps.sum())
+        self._squares += float(gaps @ gaps)
+
     def sentence(self) -> str:
-        """Return the composition of the requests."""
+        """Return the composition of the requests; rate and gaps are those of arrivals that no answer decides."""
         from servesim.traces.info import composition
 
-        n = max(self._requests - 1, 1)
+        n = max(self._arrivals - 1, 1)
         mean = self._gaps / n
         span_s = self._last_s - self._first_s
         variance = max(self._squares / n - mean**2, 0.0)
@@ -130,7 +135,7 @@ class _Totals:
         numbers: dict[str, Any] = {
             "requests": self._requests,
             "span_s": span_s,
-            "rate_per_s": self._requests / span_s if span_s else None,
+            "rate_per_s": self._arrivals / span_s if span_s else None,
             "gap_cv": variance**0.5 / mean if mean else None,
             "prompt_tokens": {"mean": float(lengths[0])},
             "output_tokens": {"mean": float(lengths[1])},

@@ -23,6 +23,9 @@ ZERO_NOTES = ("failures", "zero_output")
 GRID_MATCH = 0.95
 """Share of the gaps that must be multiples of a step before times are said to lie on a grid."""
 
+FEWEST_BINS = 20
+"""Of fewer, drift is not tested."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -98,9 +101,15 @@ def _zero_outputs(notes: Mapping[str, Any], requests: int) -> Finding:
     if not zero:
         return Finding("zero outputs", "ok", "every request has output")
     rows = int(notes.get("rows_read", requests))
-    return Finding(
-        "zero outputs", "note", f"{zero:,} of {rows:,} rows have no output: failures, which are left out"
-    )
+    fate = "which count as 1 token" if zero_outputs_kept(notes, requests) else "which are left out"
+    return Finding("zero outputs", "note", f"{zero:,} of {rows:,} rows have no output: failures, {fate}")
+
+
+def zero_outputs_kept(notes: Mapping[str, Any], requests: int) -> bool:
+    """Return whether requests without output are among the *requests*, as the reader's *notes* tell."""
+    zero = sum(int(notes.get(name, 0)) for name in ZERO_NOTES)
+    others = int(notes.get("rows_read", requests)) - int(notes.get("rows_duplicated", 0)) - zero
+    return requests > others
 
 
 def _grid(arrivals: Floats) -> Finding:
@@ -170,11 +179,18 @@ def _tail(requests: pl.DataFrame, column: str) -> Finding:
 def _stationary(arrivals: Floats) -> Finding:
     bins = min(200, len(arrivals) // 10)
     span_s = float(arrivals[-1] - arrivals[0]) if len(arrivals) else 0.0
-    if bins < 20 or span_s <= 0:
+    if bins < FEWEST_BINS or span_s <= 0:
         return Finding("stationarity", "ok", "too few requests to test")
     counts, _ = np.histogram(arrivals, bins=bins)
-    statistic = kpss(counts.astype(np.float64))
-    how = f"KPSS {statistic:.2f} over {bins} bins of {span_s / bins:.3g} s"
+    return drift(counts.astype(np.float64), span_s / bins)
+
+
+def drift(counts: Floats, bin_s: float) -> Finding:
+    """Return whether the rate drifts, by a KPSS test of *counts* in equal bins of *bin_s*."""
+    if len(counts) < FEWEST_BINS:
+        return Finding("stationarity", "ok", f"too few bins of {bin_s:.3g} s to test")
+    statistic = kpss(counts)
+    how = f"KPSS {statistic:.2f} over {len(counts):,} bins of {bin_s:.3g} s"
     if statistic <= 0.463:
         return Finding("stationarity", "ok", f"no drift of the rate shown ({how}; 5% level 0.463)")
     level = "1%" if statistic > 0.739 else "5%"

@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from servesim.workload.apart import of_source
 from servesim.workload.schema import SCHEMA
-from servesim.workload.sessions import of_source
 from servesim.workload.stream import RequestStream
 
 
 def merge(parts: Sequence[RequestStream]) -> RequestStream:
     """Return all requests of *parts* in order of arrival; ties in the order of *parts*.
 
-    Where one has follow-ups, session ``a`` of part i becomes ``i/a``, so that no two share a name. Notes of part i
-    are kept under ``sources.<i>.<note>``.
+    Session ``a`` of part i becomes ``i/a``, and block ids are made anew: no two parts share any. Notes of part i are
+    kept under ``sources.<i>.<note>``.
     """
     counts = [part.requests for part in parts]
     periods = [part.period_s for part in parts]
     extras = frozenset[str]().union(*(part.extras for part in parts))
 
     def frames(index: int, part: RequestStream) -> Iterator[pl.DataFrame]:
-        return of_source(part.frames(), index) if "think_s" in extras else part.frames()
+        return (of_source(frame, index) for frame in part.frames())
 
     return RequestStream(
         frames=lambda: _merged([frames(index, part) for index, part in enumerate(parts)]),

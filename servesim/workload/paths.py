@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, ValidationInfo
 
@@ -16,3 +16,6 @@ def resolve_path(path: Path, info: ValidationInfo) -> Path:
 
 TracePath = Annotated[Path, AfterValidator(resolve_path)]
 """A path to a file; a relative one starts from the folder of the scenario file that names it."""
+
+FOLDER_TOO: Final = "a folder of files, too"
+"""Mark of a parameter, ``Annotated[TracePath, FOLDER_TOO]``, whose path may be that of a folder."""

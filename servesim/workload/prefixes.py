@@ -106,6 +106,69 @@ def segment_blocks(contents: Bits | Integers, tokens: Integers, block_tokens: in
     return lists("prefix_blocks", (ids >> np.uint64(1)).astype(np.int64), counts)
 
 
+def stretched(
+    requests: pl.DataFrame, prompt_tokens: pl.Series, factor: float, *, first_row: int
+) -> pl.Series:
+    """Return block ids for the same prompts, of which each piece is *factor* times as long.
+
+    Prompts that had m blocks in common, then have those in common that end within factor times these. A prompt has ids
+    for whole blocks only, unless it had one for its last block that was not full. Blocks that reach beyond what had
+    an id are the request's own.
+
+    Parameters
+    ----------
+    requests
+        ``prompt_tokens``, ``prefix_blocks`` and ``prefix_block_tokens``, as they were.
+    prompt_tokens
+        How long the prompts are now: what is more than factor times the old length is new, what is less is cut off.
+    factor
+        How much longer pieces are.
+    first_row
+        Number of the first request in its stream, which tells requests of different frames apart.
+    """
+    blocks = requests["prefix_blocks"]
+    counts = blocks.list.len().fill_null(0).to_numpy().astype(np.int64)
+    size = requests["prefix_block_tokens"].fill_null(1).to_numpy().astype(np.int64)
+    before, after = (
+        column.to_numpy().astype(np.int64) for column in (requests["prompt_tokens"], prompt_tokens)
+    )
+    not_full = counts * size > before
+    whole = np.where(
+        counts == before // size, after // size, np.minimum(after // size, _floor(counts * factor))
+    )
+    counts_after = np.where(not_full, -(-after // size), whole)
+    row = np.repeat(np.arange(len(counts)), counts_after)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts_after) - counts_after, counts_after)
+    old = -_floor(-(place + 1) / factor)  # blocks of the old prompt up to the end of the new block
+    beyond = old > counts[row]
+    ids = np.append(blocks.drop_nulls().explode(empty_as_null=False).to_numpy(), 0)
+    origin = ids[(np.cumsum(counts) - counts)[row] + np.minimum(old, counts[row]) - 1].astype(np.uint64)
+    origin = np.where(beyond & ~not_full[row], mixed(first_row + row), origin)
+    made = (mixed(origin ^ mixed(place)) >> np.uint64(1)).astype(np.int64)
+    kept = origin.astype(np.int64)
+    return _in_place_of(blocks, np.where(beyond | (factor > 1.0), made, kept), counts_after)
+
+
+def relabelled(blocks: pl.Series, labels: Integers) -> pl.Series:
+    """Return block ids of which those of requests with the same label, and only those, are equal where they were."""
+    counts = blocks.list.len().fill_null(0).to_numpy().astype(np.int64)
+    ids = blocks.drop_nulls().explode(empty_as_null=False).to_numpy().astype(np.uint64)
+    bits = mixed(ids ^ np.repeat(mixed(labels), counts)) >> np.uint64(1)
+    return _in_place_of(blocks, bits.astype(np.int64), counts)
+
+
+def _floor(values: NDArray[np.floating]) -> Integers:
+    """Return *values* rounded down, those that rounding put just below a whole number excepted."""
+    down: Integers = np.floor(values + 1e-9).astype(np.int64)
+    return down
+
+
+def _in_place_of(blocks: pl.Series, ids: Integers, counts: Integers) -> pl.Series:
+    """Return a column of so many of the *ids*, null where *blocks* is."""
+    new = lists("prefix_blocks", ids, counts)
+    return pl.select(pl.when(blocks.is_not_null()).then(new).alias("prefix_blocks")).to_series()
+
+
 def lists(name: str, values: Integers, counts: Integers) -> pl.Series:
     """Return a column of lists, each of so many of the *values*."""
     import pyarrow as pa

@@ -11,6 +11,7 @@ READERS = Registry(
         "azure": "servesim.readers.azure:AzureReader",
         "burstgpt": "servesim.readers.burstgpt:BurstGptReader",
         "claude_code": "servesim.readers.claude_code:ClaudeCodeReader",
+        "lmcache": "servesim.readers.lmcache:LmCacheReader",
         "mooncake": "servesim.readers.mooncake:MooncakeReader",
         "qwen_bailian": "servesim.readers.qwen_bailian:QwenBailianReader",
         "ragpulse": "servesim.readers.ragpulse:RagPulseReader",

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from servesim.rng import stream
+from servesim.workload.apart import of_copy
 from servesim.workload.schema import CHUNK_ROWS
-from servesim.workload.sessions import numbered, whole_sessions
+from servesim.workload.sessions import whole_sessions
 
 
 def bootstrap_blocks(
@@ -19,7 +20,6 @@ def bootstrap_blocks(
     block_s: float,
     period_s: float | None,
     seed: int,
-    rename: bool = False,
 ) -> Iterator[pl.DataFrame]:
     """Yield a circular block bootstrap over time of the requests in *frames*.
 
@@ -28,6 +28,9 @@ def bootstrap_blocks(
     Requests keep their distances within a block, so that bursts shorter than *block_s* survive, and every
     request is as likely as any other (D. N. Politis and J. P. Romano, A circular block-resampling procedure
     for stationary data, 1992).
+
+    One that is drawn again is a copy (`servesim.workload.apart`). First copies share prefixes among each other as the
+    originals did, of the same stretch or not, and so do second copies.
 
     Parameters
     ----------
@@ -39,8 +42,6 @@ def bootstrap_blocks(
         Length of the original; None: one mean gap beyond its last arrival.
     seed
         The scenario's seed.
-    rename
-        Whether sessions get the number of their block behind their name, because a block may be drawn twice.
     """
     parts = list(frames)
     if not sum(part.height for part in parts):
@@ -56,11 +57,10 @@ def bootstrap_blocks(
         return
     blocks = math.ceil(period_s / block_s)
     starts_s = stream(seed, "resample", "blocks").random(blocks) * period_s
-    rows, times_s, block = _draw(arrival_s, starts_s, block_s=min(block_s, period_s), period_s=period_s)
+    rows, times_s = _draw(arrival_s, starts_s, block_s=min(block_s, period_s), period_s=period_s)
+    copies = pl.DataFrame({"row": rows}).select(copy=pl.int_range(pl.len()).over("row"))["copy"].to_numpy()
     resampled = whole[rows].with_columns(pl.Series("arrival_s", times_s, dtype=pl.Float64))
-    if rename:
-        resampled = numbered(resampled, pl.Series(block))
-    yield from resampled.iter_slices(CHUNK_ROWS)
+    yield from of_copy(resampled, copies).iter_slices(CHUNK_ROWS)
 
 
 def _draw(
@@ -72,9 +72,8 @@ def _draw(
 ) -> tuple[
     np.ndarray[tuple[int], np.dtype[np.int64]],
     np.ndarray[tuple[int], np.dtype[np.float64]],
-    np.ndarray[tuple[int], np.dtype[np.int64]],
 ]:
-    """Return the rows that fill each block in turn, when they arrive, and the number of their block."""
+    """Return the rows that fill each block in turn, and when they arrive."""
     twice_s = np.concatenate([arrival_s, arrival_s + period_s])  # a stretch may pass the end
     first = np.searchsorted(twice_s, starts_s, side="left")
     places_s = np.arange(len(starts_s)) * block_s
@@ -84,8 +83,7 @@ def _draw(
     drawn = np.repeat(first, counts) + offset
     times_s = twice_s[drawn] - np.repeat(starts_s - places_s, counts)
     # Subtracting rounds: order is restored here, by less than the clock resolves.
-    block = np.repeat(np.arange(len(starts_s)), counts)
-    return drawn % len(arrival_s), np.maximum.accumulate(np.maximum(times_s, 0.0)), block
+    return drawn % len(arrival_s), np.maximum.accumulate(np.maximum(times_s, 0.0))
 
 
 def thin(

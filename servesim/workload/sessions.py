@@ -1,8 +1,8 @@
 """Sessions as closed loops: each request waits for the end of the one before it.
 
 `follow_ups` makes them of recorded times; a reader that knows sessions returns those times, the session and, where
-the trace has it, ``end_s``, and the scenario's ``workload.closed_loop`` decides. The other functions keep sessions
-whole where a stream is cut, and apart where one is played more than once. What a follow-up is: `SCHEMA`.
+the trace has it, ``end_s``, and the scenario's ``workload.closed_loop`` decides. `whole_sessions` keeps them whole
+where a stream is cut. What a follow-up is: `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -97,18 +97,6 @@ def ends(requests: pl.DataFrame, where: str) -> pl.Series:
                 f"expected >= {given['arrival_s'][wrong[0]]!r}"
             )
     return requests[END].cast(pl.Float64)
-
-
-def numbered(frame: pl.DataFrame, number: int | pl.Series) -> pl.DataFrame:
-    """Return *frame* with the *number* of a repetition or block behind the name of each session."""
-    text = pl.lit(number).cast(pl.String)
-    return frame.with_columns(session=pl.col("session") + "#" + text)
-
-
-def of_source(frames: Iterator[pl.DataFrame], index: int) -> Iterator[pl.DataFrame]:
-    """Yield *frames* with the number of their source in front of the name of each session."""
-    name = pl.lit(f"{index}/") + pl.col("session")
-    return (frame.with_columns(session=name) for frame in frames)
 
 
 def whole_sessions(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

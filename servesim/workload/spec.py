@@ -85,7 +85,8 @@ class ResampleSpec(BaseModel):
         ge=0.1,
         allow_inf_nan=False,
         description="Block bootstrap over time: the trace is put together anew from stretches of this many "
-        "seconds, drawn with replacement. Only for a source: a generator draws anew for each seed.",
+        "seconds, drawn with replacement. A request that is drawn again is another one: of another session, with other "
+        "prefix blocks. Only for a source: a generator draws anew for each seed.",
     )
     thin_ratio: float | None = Field(
         default=None,
@@ -104,8 +105,8 @@ class ResampleSpec(BaseModel):
 class TransformSpec(BaseModel):
     """What is done to a stream of requests.
 
-    The order is fixed: ``window``, ``resample``, ``prompt_tokens`` and ``output_tokens``, ``repeat``,
-    ``rate_scale``, ``model_map``, the tags, ``max_requests``, ``prefixes``. Where requests wait for others of
+    The order is fixed: ``prompt_tokens`` and ``output_tokens``, ``window``, ``resample``, ``repeat``, ``rate_scale``,
+    ``model_map``, the tags, ``max_requests``, ``prefixes``. Where requests wait for others of
     their session (follow-ups), a session counts by the arrival of its first request: ``window`` and ``resample``
     take it whole or leave it out, ``rate_scale`` moves its beginning and leaves its think times as they are.
     ``max_requests`` can cut the end of a session off.
@@ -123,17 +124,21 @@ class TransformSpec(BaseModel):
     )
     prompt_tokens: LengthTransform | None = Field(
         default=None,
-        description="Scale, then clip prompt lengths: of each request by itself, whatever its session's history.",
+        description="Scale, then clip prompt lengths. In a session, a prompt at least as long as the previous one and "
+        "its output together begins with them: its new text is scaled, and the history is as it has become. Prefix "
+        "blocks go with the prompts.",
     )
     output_tokens: LengthTransform | None = Field(
-        default=None, description="Scale, then clip output lengths."
+        default=None,
+        description="Scale, then clip output lengths; later prompts of the session have them so. Where those have "
+        "prefix blocks, only the scale of the prompts will do.",
     )
     repeat: int = Field(
         default=1,
         ge=1,
         description="Play the stream this many times, end to end: a repetition starts where the window or "
-        "the generator's duration ends, or else one mean gap after the last arrival. Sessions with follow-ups get "
-        "a new name each time.",
+        "the generator's duration ends, or else one mean gap after the last arrival. Each time has sessions and "
+        "prefix blocks of its own: a#0, a#1 and so on.",
     )
     rate_scale: float = Field(
         default=1.0,
@@ -193,7 +198,7 @@ class WorkloadSpec(TransformSpec, OriginSpec):
 
     With ``sources``, each one's transforms are applied first, then the streams are merged in order of arrival
     (ties in the order of the list), then the transforms that stand beside ``sources`` are applied to the
-    whole. Where one of them has follow-ups, the names of all sessions get the number of their source in front.
+    whole. Sources share no sessions and no prefix blocks: names of sessions get the number of their source in front.
     """
 
     sources: list[MixSpec] | None = Field(default=None, min_length=1, description="Several of them, merged.")

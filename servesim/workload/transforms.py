@@ -11,12 +11,12 @@ from functools import partial
 import polars as pl
 
 from servesim.errors import ScenarioError
+from servesim.workload.apart import of_copy
 from servesim.workload.prefix_spec import PrefixSpec
 from servesim.workload.resample import bootstrap_blocks, thin
-from servesim.workload.schema import TOKENS_MAX
-from servesim.workload.sessions import numbered
+from servesim.workload.rescale import rescaled
 from servesim.workload.shared_prefixes import SharedPrefixes
-from servesim.workload.spec import LengthTransform, TransformSpec, WindowSpec
+from servesim.workload.spec import TransformSpec, WindowSpec
 from servesim.workload.stream import RequestStream, counted, in_words
 from servesim.workload.timestamps import seconds
 
@@ -28,26 +28,27 @@ def transform(origin: RequestStream, spec: TransformSpec, seed: int) -> RequestS
     """
     window, resample = spec.window, spec.resample
     period_s = window.end_s - window.start_s if window else origin.period_s
-    columns = _columns(spec, origin.extras)
+    lengths = spec.prompt_tokens, spec.output_tokens
+    columns = _columns(spec)
     closed = "think_s" in origin.extras
     left: dict[str, int] = {}
 
     def once() -> Iterator[pl.DataFrame]:
         left.clear()
         frames = origin.frames()
+        if any(lengths):
+            frames = rescaled(frames, *lengths, extras=origin.extras, blocks=spec.prefixes is None)
         if window:
             frames = counted(_cut(frames, window), left, "in the window")
         if resample and resample.block_s is not None:
-            frames = bootstrap_blocks(
-                frames, block_s=resample.block_s, period_s=period_s, seed=seed, rename=closed
-            )
+            frames = bootstrap_blocks(frames, block_s=resample.block_s, period_s=period_s, seed=seed)
         if resample and resample.thin_ratio is not None:
             frames = thin(frames, resample.thin_ratio, seed, by_session=closed)
             frames = counted(frames, left, "after thinning")
         return frames
 
     def whole() -> Iterator[pl.DataFrame]:
-        frames = _repeat(once, spec.repeat, period_s, rename=closed) if spec.repeat > 1 else once()
+        frames = _repeat(once, spec.repeat, period_s) if spec.repeat > 1 else once()
         if spec.rate_scale != 1.0:
             frames = (_faster(frame, spec.rate_scale) for frame in frames)
         if columns:
@@ -97,18 +98,9 @@ def rebatch(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
         yield pl.concat(held, rechunk=True)
 
 
-_PARTS = {"prompt_tokens": ("image_tokens", "audio_tokens"), "output_tokens": ("reasoning_tokens",)}
-
-
-def _columns(spec: TransformSpec, extras: frozenset[str]) -> list[pl.Expr]:
-    """Return what *spec* does to single values; the parts of a length keep their share of it, rounded down."""
+def _columns(spec: TransformSpec) -> list[pl.Expr]:
+    """Return the tags that *spec* sets."""
     changed: list[pl.Expr] = []
-    for name, lengths in (("prompt_tokens", spec.prompt_tokens), ("output_tokens", spec.output_tokens)):
-        if lengths is not None:
-            changed.append(_scaled(name, lengths))
-            for part in extras.intersection(_PARTS[name]):
-                kept = pl.col(part).cast(pl.Int64) * _scaled(name, lengths).cast(pl.Int64)
-                changed.append((kept // pl.col(name)).cast(pl.Int32).alias(part))
     if spec.model is None and spec.model_map:
         changed.append(pl.col("model").replace(spec.model_map))
     for name in ("model", "tenant", "slo_class"):
@@ -123,13 +115,6 @@ def _faster(frame: pl.DataFrame, factor: float) -> pl.DataFrame:
     return frame.with_columns(seconds(frame["arrival_s"], factor))
 
 
-def _scaled(name: str, lengths: LengthTransform) -> pl.Expr:
-    column = pl.col(name)
-    if lengths.scale != 1.0:
-        column = (column.cast(pl.Float64) * lengths.scale).round()
-    return column.clip(lengths.min or 1, lengths.max or TOKENS_MAX).cast(pl.Int32)
-
-
 def _cut(frames: Iterator[pl.DataFrame], window: WindowSpec) -> Iterator[pl.DataFrame]:
     """Keep the arrivals in *window* and count time from its start; later frames are not even made."""
     arrival = pl.col("arrival_s")
@@ -141,16 +126,16 @@ def _cut(frames: Iterator[pl.DataFrame], window: WindowSpec) -> Iterator[pl.Data
 
 
 def _repeat(
-    once: Callable[[], Iterator[pl.DataFrame]], times: int, period_s: float | None, *, rename: bool
+    once: Callable[[], Iterator[pl.DataFrame]], times: int, period_s: float | None
 ) -> Iterator[pl.DataFrame]:
-    """Play a stream *times* times, each *period_s* after the one before; *rename* sessions from the second on."""
+    """Play a stream *times* times, each *period_s* after the one before."""
     first_s, last_s, rows = 0.0, 0.0, 0
     for frame in once():
         if not frame.is_empty():
             first_s = first_s if rows else frame["arrival_s"][0]
             last_s = frame["arrival_s"][-1]
             rows += frame.height
-        yield frame
+        yield of_copy(frame, 0)
     if period_s is None:
         if rows < 2:
             raise ScenarioError(
@@ -159,8 +144,7 @@ def _repeat(
         period_s = last_s + (last_s - first_s) / (rows - 1)
     for repetition in range(1, times):
         for frame in once():
-            later = frame.with_columns(pl.col("arrival_s") + repetition * period_s)
-            yield numbered(later, repetition) if rename else later
+            yield of_copy(frame.with_columns(pl.col("arrival_s") + repetition * period_s), repetition)
 
 
 def _head(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:

@@ -85,6 +85,7 @@ SAMPLES = {
     "azure": ["azure_conv_sample.csv", "azure_2024_sample.csv", "azure_lmm_2025_sample.csv"],
     "burstgpt": ["burstgpt_1_sample.csv", "burstgpt_3_sample.csv"],
     "claude_code": ["claude_code_sample.json"],
+    "lmcache": ["lmcache_sample.jsonl"],
     "mooncake": ["mooncake_sample.jsonl"],
     "qwen_bailian": ["qwen_bailian_sample.jsonl"],
     "ragpulse": ["ragpulse_sample.jsonl"],

@@ -25,6 +25,7 @@ PUBLISHED_PARAMETERS = {
     "qwen2.5-0.5b": 0.494,
     "qwen2.5-1.5b": 1.54,
     "qwen2.5-7b": 7.62,
+    "qwen2.5-7b-1m": 7.62,
     "qwen2.5-14b": 14.8,
     "qwen2.5-32b": 32.8,
     "qwen2.5-72b": 72.7,

@@ -22,6 +22,7 @@ NAMES = [
     "burstgpt_1_sample.csv",
     "burstgpt_3_sample.csv",
     "claude_code_sample.json",
+    "lmcache_sample.jsonl",
     "mooncake_sample.jsonl",
     "qwen_bailian_sample.jsonl",
     "ragpulse_sample.jsonl",
@@ -38,6 +39,9 @@ SERVERLESS_NAMES = [
     "huawei_requests_sample.csv",
 ]
 """Read in tests/unit/serverless/test_serverless_samples.py."""
+
+POOL = "servegen_sample"
+"""Read in tests/unit/servegen/test_sample_pool.py."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def sheet(root: Path, name: str) -> Datasheet:
 def test_every_trace_has_a_datasheet_and_is_tested(root: Path) -> None:
     """No file in traces/ without one."""
     files = {path.name for path in (root / "traces").iterdir()}
-    names = [*NAMES, *SERVERLESS_NAMES]
+    names = [*NAMES, *SERVERLESS_NAMES, POOL]
     assert files == set(names) | {f"{Path(name).stem}.datasheet.yaml" for name in names}
 
 
@@ -80,8 +84,10 @@ def test_the_datasheet_belongs_to_the_file(name: str, root: Path) -> None:
 def test_the_script_reproduces_the_files(script: ModuleType, root: Path, tmp_path: Path) -> None:
     """Byte for byte, datasheets included."""
     script.make_samples(tmp_path)
-    for path in sorted(tmp_path.iterdir()):
-        assert path.read_bytes() == (root / "traces" / path.name).read_bytes(), path.name
+    made = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    for path in made:
+        assert path.read_bytes() == (root / "traces" / path.relative_to(tmp_path)).read_bytes(), path.name
+    assert len(made) == sum(path.is_file() for path in (root / "traces").rglob("*"))
 
 
 def test_the_conversation_sample_resembles_its_model(root: Path) -> None:

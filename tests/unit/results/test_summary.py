@@ -29,7 +29,7 @@ def requests_frame(**columns) -> pl.LazyFrame:
 def test_plain(plain):
     """Counts, rates, latencies and ratios of a run known by hand."""
     summary = plain.result(options=SummaryOptions(workload_notes={"rows_read": 3})).summary
-    assert list(summary) == [key.name for key in SUMMARY]
+    assert list(summary) == [*(key.name for key in SUMMARY), "sessions"]
     expected = {
         "requests_arrived": 3,
         "requests_completed": 2,
@@ -65,6 +65,13 @@ def test_plain(plain):
         "interrupted": False,
         "models": None,
         "workload": {"rows_read": 3},
+        "sessions": {
+            "sessions": 1,
+            "requests": 1,
+            "prompt_tokens_mean": 20.0,
+            "session_s_mean": 1.25,
+            "active_mean": 1.25 / 1.5,
+        },
     }
     assert {key: summary[key] for key in expected} == expected
     assert set(summary["tenants"]) == {"ann", "bob"}

@@ -8,6 +8,7 @@ import pytest
 
 from servesim.errors import ScenarioError
 from servesim.scenario import load_scenario
+from servesim.scenario.files import input_files
 
 POOL = "    - {name: main, model: llama-3.1-8b, gpu: h100-sxm}\n"
 ENGINE = "    - {name: main, model: llama-3.1-8b, gpu: h100-sxm, engine: {%s}}\n"
@@ -458,3 +459,20 @@ def test_a_component_without_parameters_is_its_name(load, minimal):
     """`router: least_requests` is short for `router: {name: least_requests}`."""
     short = load(minimal.replace("{name: round_robin}", "least_requests"))
     assert short == load(minimal.replace("round_robin", "least_requests"))
+
+
+def test_a_folder_is_a_trace_where_the_reader_takes_one(file, minimal):
+    """A client pool in ServeGen's form, sessions of agents: every file in it is an input."""
+    head, tail = minimal.split("  generator:")[0], minimal[minimal.index("cluster:") :]
+    path = file(f"{head}  source: {{reader: lmcache, path: agents}}\n{tail}")
+    folder = path.parent.resolve() / "agents"
+    with pytest.raises(ScenarioError, match="no such file"):
+        load_scenario(path, with_files=True)
+    (folder / "swe").mkdir(parents=True)
+    for name in ("b", "a"):
+        (folder / "swe" / f"{name}.jsonl").touch()
+    scenario = load_scenario(path, with_files=True)
+    key = ("workload", "source", "path")
+    assert list(input_files(scenario)) == [(key, folder / "swe" / f"{name}.jsonl") for name in ("a", "b")]
+    pool = file(f"{head}  generator: {{name: servegen, path: agents, requests: 1}}\n{tail}")
+    assert len(list(input_files(load_scenario(pool, with_files=True)))) == 2

@@ -99,6 +99,18 @@ def test_equal_times_are_spread_over_the_resolution() -> None:
     assert row["shape"] < 0.5
 
 
+def test_gaps_below_the_resolution_of_floats_can_be_fitted() -> None:
+    """Bursts so short that, late in a trace, requests of different times get the same one, and others nearly so."""
+    gaps = np.random.default_rng(5).gamma(0.1, 1.0, 3000)
+    times = 50_000 + np.cumsum(gaps)
+    steps = np.diff(times)
+    assert (steps == 0).any()
+    assert (steps[steps > 0].min() > 0) and (steps[steps > 0].min() < 1e-10)
+    activity = fit_pool(requests(arrival_s=times, tenant=["a"] * 3000)).activity
+    assert activity["shape"].is_finite().all()
+    assert np.average(activity["shape"], weights=activity["requests"]) == pytest.approx(0.1, rel=0.15)
+
+
 def test_reasoning_and_images_become_fields() -> None:
     """A share in 501sts; text, number and tokens of images."""
     base = {"arrival_s": [0.0, 1.0], "tenant": ["a", "a"], "output_tokens": [100, 100]}

@@ -278,3 +278,34 @@ workload:
 """
     requests = read_requests(generated(tmp_path, "x.parquet", text)).frame
     assert requests["tenant"].null_count() == 70_000
+
+
+def test_times_between_whole_seconds_come_back(tmp_path: Path):
+    """The first time says nothing of the others; neither do milliseconds of Mooncake's."""
+    text = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    rows = "".join(f"{time},ChatGPT,10,5,15,API log\n" for time in ("5.0", "6.5", "7.25"))
+    (tmp_path / "b.csv").write_text(text + rows)
+    convert(tmp_path / "b.csv", tmp_path / "b.parquet")
+    convert(tmp_path / "b.parquet", tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text() == text + rows
+    (tmp_path / "m.jsonl").write_text(
+        '{"timestamp": 0, "input_length": 4, "output_length": 2}\n' * 2
+        + '{"timestamp": 1.5, "input_length": 4, "output_length": 2}\n'
+    )
+    with pytest.raises(ServesimError, match=r"arrival_s finer than 0.001 s \(1 requests\)"):
+        convert(tmp_path / "m.jsonl", tmp_path / "n.jsonl")
+
+
+def test_blocks_of_another_size_are_left_out(tmp_path: Path, root: Path):
+    """With --lossy a file of blocks of 512 tokens gets none of 16."""
+    convert(root / "traces/qwen_bailian_sample.jsonl", tmp_path / "m.jsonl", to="mooncake", lossy=True)
+    assert "hash_ids" not in (tmp_path / "m.jsonl").read_text()
+
+
+def test_a_described_workload_is_no_trace(tmp_path: Path):
+    """A YAML file is refused, and the command that writes its requests is named."""
+    spec = tmp_path / "map.yaml"
+    spec.write_text("workload: {source: {reader: table, path: a.csv}}\n", encoding="utf-8")
+    with pytest.raises(ServesimError, match=r"map\.yaml: no trace to convert") as caught:
+        convert(spec, tmp_path / "out.parquet")
+    assert "trace generate" in str(caught.value.hint)

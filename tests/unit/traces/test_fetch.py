@@ -221,3 +221,27 @@ def test_pins_are_those_of_the_copies_that_are_here(name: str, file: str, shared
         published()[name].bytes,
         published()[name].sha256,
     )
+
+
+def test_another_file_is_told_by_its_length(server: str, tmp_path: Path):
+    """Nothing of it is kept, so that the next download is whole."""
+    with pytest.raises(ServesimError, match=r"not the file that was published \(got 1,048,576 bytes\)"):
+        fetch(trace(server, bytes=len(CONTENT) + 1), tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert fetch(trace(server), tmp_path)[1]
+
+
+@pytest.mark.parametrize("url", ["notaurl", "file:///etc/hostname", "ftp://127.0.0.1/x"])
+def test_only_web_addresses_are_taken(url: str, server: str, tmp_path: Path):
+    """Files of this machine are none."""
+    with pytest.raises(ServesimError, match=r"--url: no web address"):
+        fetch(trace(server), tmp_path, url=url)
+
+
+def test_a_checksum_is_looked_at_before_the_download(server: str, tmp_path: Path):
+    """Capital letters are fine; what cannot be a checksum costs no download."""
+    unknown = trace(server, sha256=None)
+    with pytest.raises(ServesimError, match=r"--sha256: no checksum \(got 'abc'\)"):
+        fetch(unknown, tmp_path, sha256="abc")
+    assert not Handler.asked
+    assert fetch(unknown, tmp_path, sha256=DIGEST.upper())[1]

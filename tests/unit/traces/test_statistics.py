@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from servesim.rng import stream
 from servesim.traces.distances import distances, ks_statistic, quantile_distance
-from servesim.traces.info import trace_info
 from servesim.traces.quality import grid_step_s
+from servesim.traces.sample import Sample
 from servesim.traces.statistics import correlation, cv, dispersion, kpss, spread, statistics, tail_index
 
 
@@ -136,10 +136,11 @@ def test_grids():
 def test_distances_by_hand():
     """0, 1 against 1, 2: shares differ by a half on two unit stretches; moving each by 1 is the shortest way."""
     a, b = np.array([0.0, 1.0]), np.array([1.0, 2.0])
-    assert ks_statistic(a, b) == 0.5
-    assert quantile_distance(a, b) == pytest.approx(1.0)
-    assert quantile_distance(np.array([0.0]), np.array([1.0, 3.0])) == pytest.approx(2.0)
-    assert ks_statistic(a, np.array([])) is None
+    assert ks_statistic(Sample.of(a), Sample.of(b)) == 0.5
+    assert quantile_distance(Sample.of(a), Sample.of(b)) == pytest.approx(1.0)
+    zero, two = Sample.of(np.array([0.0])), Sample.of(np.array([1.0, 3.0]))
+    assert quantile_distance(zero, two) == pytest.approx(2.0)
+    assert ks_statistic(Sample.of(a), Sample.of(np.array([]))) is None
 
 
 def test_a_trace_is_no_distance_from_itself():
@@ -149,87 +150,19 @@ def test_a_trace_is_no_distance_from_itself():
     assert {(each["ks"], each["quantile_distance"]) for each in found.values()} == {(0.0, 0.0)}
 
 
-AZURE, BURST = "traces/azure_llm/AzureLLMInferenceTrace_{}.csv", "traces/burstgpt/burstgpt_{}_first400.csv"
-CONVERSATION = "traces/mooncake/conversation_trace.jsonl"
-
-PUBLISHED = [
-    (AZURE.format("code"), "format", "azure"),
-    (AZURE.format("code"), "rows", 8819),
-    (AZURE.format("code"), "span_s", (3436, 0.5)),
-    (AZURE.format("code"), "rate_per_s", (2.57, 0.005)),
-    (AZURE.format("code"), "gap_cv", (13.15, 0.005)),
-    (AZURE.format("code"), "dispersion_1s", (13.2, 0.05)),
-    (AZURE.format("code"), "peak_1s", 67),
-    (AZURE.format("code"), "prompt_tokens.mean", (2048, 0.5)),
-    (AZURE.format("code"), "prompt_tokens.p50", (1469, 0)),
-    (AZURE.format("code"), "prompt_tokens.p99", (7436, 0.5)),
-    (AZURE.format("code"), "prompt_tokens.max", (7437, 0)),
-    (AZURE.format("code"), "output_tokens.mean", (28, 0.5)),
-    (AZURE.format("code"), "output_tokens.p50", (13, 0)),
-    (AZURE.format("code"), "output_tokens.p99", (252, 1)),
-    (AZURE.format("code"), "correlation", (0.00, 0.005)),
-    (AZURE.format("conv"), "rows", 19_366),
-    (AZURE.format("conv"), "span_s", (3502, 0.5)),
-    (AZURE.format("conv"), "rate_per_s", (5.53, 0.005)),
-    (AZURE.format("conv"), "gap_cv", (1.09, 0.005)),
-    (AZURE.format("conv"), "dispersion_1s", (1.39, 0.005)),
-    (AZURE.format("conv"), "prompt_tokens.mean", (1155, 0.5)),
-    (AZURE.format("conv"), "prompt_tokens.p50", (1020, 0)),
-    (AZURE.format("conv"), "prompt_tokens.p99", (4142, 0.5)),
-    (AZURE.format("conv"), "prompt_tokens.max", (14_050, 0)),
-    (AZURE.format("conv"), "output_tokens.mean", (211, 0.5)),
-    (AZURE.format("conv"), "output_tokens.p50", (129, 0)),
-    (AZURE.format("conv"), "output_tokens.p99", (601, 0.5)),
-    (AZURE.format("conv"), "output_tokens.max", (1000, 0)),
-    (AZURE.format("conv"), "correlation", (-0.11, 0.005)),
-    (BURST.format(1), "format", "burstgpt"),
-    (BURST.format(1), "rows", 400),
-    (BURST.format(1), "notes.failures", 17),  # 4.25 %
-    (BURST.format(1), "prompt_tokens.p50", (353, 0)),
-    (BURST.format(1), "prompt_tokens.p95", (1639, 1)),
-    (BURST.format(1), "output_tokens.p50", (238, 0)),
-    (BURST.format(1), "output_tokens.p95", (842, 1)),
-    (BURST.format(1), "dispersion_1s", (1.01, 0.005)),
-    (BURST.format(3), "rows", 400),
-    # 135 with the one session whose only request failed; requests that failed are left out.
-    (BURST.format(3), "sessions.sessions", 134),
-    (BURST.format(3), "sessions.turns.mean", (2.92, 0.02)),
-    (BURST.format(3), "sessions.turns.p50", (2, 0)),
-    (BURST.format(3), "sessions.turns.max", (24, 0)),
-    (BURST.format(3), "sessions.turn_gap_s.p50", (123, 0)),
-    (BURST.format(3), "sessions.turn_gap_s.mean", (536, 0.5)),
-    (BURST.format(3), "sessions.turn_gap_s.p90", (1393, 0.5)),
-    (BURST.format(3), "sessions.turn_gap_s.p99", (5191, 0.5)),
-    (CONVERSATION, "format", "mooncake"),
-    (CONVERSATION, "rows", 12_031),
-    (CONVERSATION, "span_s", (3537, 0.5)),
-    (CONVERSATION, "rate_per_s", (3.40, 0.005)),
-    (CONVERSATION, "zero_gap_ratio", (0.90, 0.005)),
-    (CONVERSATION, "prompt_tokens.mean", (12_035, 0.5)),
-    (CONVERSATION, "prompt_tokens.p50", (6909, 0)),
-    (CONVERSATION, "prompt_tokens.p99", (85_400, 0.5)),
-    (CONVERSATION, "output_tokens.mean", (343, 0.5)),
-    (CONVERSATION, "output_tokens.p50", (350, 0)),
-    (CONVERSATION, "prefix.distinct_blocks", 182_790),
-    (CONVERSATION, "prefix.hit_ceiling_ratio", (0.366, 0.0005)),
-]
-"""File, key of ``servesim trace info --json``, and what ../shared/traces/README.md says, with its rounding."""
+@given(st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=50))
+def test_a_sample_spreads_as_its_values_do(values: list[float]) -> None:
+    """Counted values have the mean, quantiles and extremes of the values themselves."""
+    assert Sample.of(np.array(values)).spread() == pytest.approx(spread(np.array(values)))
 
 
-@pytest.mark.parametrize("name", sorted({name for name, *_ in PUBLISHED}))
-def test_real_traces_have_their_published_statistics(name: str, shared: Callable[[str], Path]):
-    """Info on each real file agrees with what is published about it."""
-    found = trace_info(shared(name)).to_dict()
-    wrong = []
-    for _, key, expected in [row for row in PUBLISHED if row[0] == name]:
-        value = found
-        for part in key.split("."):
-            value = value[part]
-        agrees = (
-            abs(value - expected[0]) <= expected[1] + 1e-9
-            if isinstance(expected, tuple)
-            else value == expected
-        )
-        if not agrees:
-            wrong.append((key, value, expected))
-    assert not wrong
+def test_counts_per_second_over_decades_need_no_memory() -> None:
+    """Three requests, two of them in the first two of two billion seconds: all others are empty."""
+    sample = Sample.of_arrivals_per_s(np.array([0.0, 1.5, 2e9]))
+    assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 2_000_000_001 - 3, 1.0: 3}
+
+
+def test_counts_per_second_by_hand() -> None:
+    """Two, none, one: as many bins as seconds have begun."""
+    sample = Sample.of_arrivals_per_s(np.array([5.0, 5.9, 7.0]))
+    assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 1, 1.0: 1, 2.0: 1}

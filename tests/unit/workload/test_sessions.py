@@ -177,9 +177,9 @@ def test_repetitions_are_other_sessions():
     """Each plays under a new name, so that nobody waits for the repetition before."""
     stream = transform(talks((0.0, "a", 2), (2.0, "b", 1)), TransformSpec(repeat=2), 0)
     assert played(stream) == [
-        ("a", 0.0, None),
-        ("a", 0.0, 1.0),
-        ("b", 2.0, None),
+        ("a#0", 0.0, None),
+        ("a#0", 0.0, 1.0),
+        ("b#0", 2.0, None),
         ("a#1", 3.0, None),
         ("a#1", 3.0, 1.0),
         ("b#1", 5.0, None),
@@ -210,9 +210,9 @@ def test_thinning_takes_sessions_whole():
 
 
 def test_resampled_sessions_are_whole_and_apart():
-    """A session that is drawn twice is two sessions, named by their blocks; each has all its turns at one time."""
+    """A session that is drawn twice is two sessions; each has all its turns at one time."""
     whole = pl.concat(list(talks(*((float(i), f"s{i}", 3) for i in range(30))).frames()))
-    drawn = pl.concat(list(bootstrap_blocks(iter([whole]), block_s=2.0, period_s=30.0, seed=1, rename=True)))
+    drawn = pl.concat(list(bootstrap_blocks(iter([whole]), block_s=2.0, period_s=30.0, seed=1)))
     groups = drawn.group_by("session").agg(
         pl.len(), pl.col("arrival_s").n_unique(), pl.col("think_s").null_count()
     )
@@ -222,14 +222,14 @@ def test_resampled_sessions_are_whole_and_apart():
 
 
 def test_merged_sources_share_no_session():
-    """Their numbers stand before the names as soon as one has follow-ups; without any, names stay."""
+    """Their numbers stand before the names, whether anything waits or not."""
     plain = stream_of(frame([0.5], session=["a"]))
     assert played(merge([talks((0.0, "a", 2)), plain])) == [
         ("0/a", 0.0, None),
         ("0/a", 0.0, 1.0),
         ("1/a", 0.5, None),
     ]
-    assert played(merge([plain, plain])) == [("a", 0.5, None)] * 2
+    assert played(merge([plain, plain])) == [("0/a", 0.5, None), ("1/a", 0.5, None)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

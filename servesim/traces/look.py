@@ -1,0 +1,49 @@
+"""What any file is that holds, or tells of, requests: a trace, a workload, a client pool, or a serverless log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from servesim.traces.info import TraceInfo, datasheet_of, trace_info
+from servesim.traces.kinds import kind_of
+from servesim.traces.log_info import LogInfo, datasheet_of_log, log_info
+from servesim.traces.pool_info import PoolInfo, datasheet_of_pool, pool_info
+from servesim.workload.datasheet import Datasheet
+
+Info = TraceInfo | PoolInfo | LogInfo
+
+
+def look(path: Path, *, reader: str | None = None) -> Info:
+    """Return what the file or folder at *path* is.
+
+    Parameters
+    ----------
+    path
+        It.
+    reader
+        Name of the trace's reader or the log's format, or ``servegen`` for a client pool; None: told from the file.
+
+    Raises
+    ------
+    ServesimError
+        If it is none of them, or cannot be taken as it is.
+    """
+    kind = kind_of(path, reader=reader)
+    if kind == "client pool":
+        return pool_info(path)
+    if kind == "serverless log":
+        return log_info(path, form=reader)
+    return trace_info(path, reader=reader)
+
+
+def datasheet_for(info: Info) -> Datasheet:
+    """Return a datasheet of what *info* tells.
+
+    Raises
+    ------
+    ServesimError
+        If it is not one file of data.
+    """
+    if isinstance(info, PoolInfo):
+        return datasheet_of_pool(info)
+    return datasheet_of_log(info) if isinstance(info, LogInfo) else datasheet_of(info)
