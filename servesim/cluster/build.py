@@ -126,9 +126,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             expert_parallel=spec.expert_parallel,
             max_num_seqs=groups * settings.max_num_seqs,
             max_num_batched_tokens=groups * settings.max_num_batched_tokens,
-            async_scheduling=(
-                version.async_scheduling if settings.async_scheduling is None else settings.async_scheduling
-            ),
+            async_scheduling=is_asynchronous(settings),
             graph_tokens_max=version.graph_tokens_max,
             host=host_costs(settings),
         )
@@ -149,6 +147,7 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
     max_model_len = settings.max_model_len or context_tokens
     groups = spec.data_parallel
     return Engine(
+        async_scheduling=is_asynchronous(settings),
         max_num_seqs=groups * settings.max_num_seqs,
         max_num_batched_tokens=groups * settings.max_num_batched_tokens,
         kv_block_tokens=settings.kv_block_tokens,
@@ -163,6 +162,13 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
             else settings.encoder_s_per_token
         ),
     )
+
+
+def is_asynchronous(settings: EngineSpec) -> bool:
+    """Return whether steps are scheduled ahead: as the scenario says, else as the engine's version does."""
+    if settings.async_scheduling is not None:
+        return settings.async_scheduling
+    return engine_version(settings.version).async_scheduling
 
 
 def host_costs(settings: EngineSpec) -> HostCosts:

@@ -32,7 +32,7 @@ def _book_ended_steps(replica: Replica, now: float) -> None:
 def _write_unfinished(replica: Replica) -> None:
     for _, _, request in replica.decoding:
         request.emitted_tokens = request.target_tokens - (request.finish_step - replica.decode_step)
-    for request in sorted([*replica.running, *replica.queue], key=lambda request: request.request_id):
+    for request in sorted([*replica.running, *replica.waiting()], key=lambda request: request.request_id):
         replica.system.outcomes += PACK_OUTCOME(
             request.request_id,
             replica.index,
@@ -48,7 +48,7 @@ def _write_unfinished(replica: Replica) -> None:
 
 
 def _fill_in(replica: Replica, now: float, busy_s: float) -> None:
-    account, waiting, running = replica.account, len(replica.queue), len(replica.running)
+    account, waiting, running = replica.account, len(replica.waiting()), len(replica.running)
     account.busy_s = busy_s
     account.queue_area_s = replica.queue_area_s + now * waiting
     account.batch_area_s = replica.batch_area_s + now * running

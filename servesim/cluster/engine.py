@@ -16,6 +16,8 @@ class Engine:
     context_limit
         Most tokens of prompt and output together: the model length or one more than the KV cache holds (the last
         token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
+    async_scheduling
+        Whether the next step is scheduled while one is in flight: it is then without what arrived since.
     encoder_s_per_token
         What each token of an image or of audio adds to the step that begins with its prompt.
     """
@@ -29,3 +31,4 @@ class Engine:
     chunked_prefill: bool = True
     prefill_only_steps: bool = False
     leap: bool = True
+    async_scheduling: bool = False

@@ -10,6 +10,7 @@ left when a run ends.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
@@ -71,7 +72,7 @@ class Replica:
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
         "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
         "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
-        "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks",
+        "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks",
         "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
         "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
     )
@@ -106,6 +107,8 @@ class Replica:
         self.priority = STEP_END + account.replica
 
         self.queue = queue_for(scheduler)
+        # Arrivals that the step in flight was scheduled without, and so is the next one: asynchronous scheduling.
+        self.late: deque[tuple[float, Request]] | None = deque() if engine.async_scheduling else None
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
@@ -145,7 +148,11 @@ class Replica:
             request.target_tokens = room
         if not self.first_come_first_served:
             request.key = sort_key(self.scheduler, RequestView(request))
-        is_first = self.queue.push(request)
+        if self.late is None or self.planned == self.done:  # no step is in flight
+            is_first = self.queue.push(request)
+        else:
+            is_first = not (self.first_come_first_served and (self.queue or self.late))
+            self.late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
         self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
         self.load[self.position] += 1
@@ -170,6 +177,17 @@ class Replica:
         if steps < self.planned:
             self.planned = steps
             self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))
+
+    def _settle(self, time_s: float) -> bool:
+        """Take arrivals up to *time_s* into the queue, and return whether one of them is now the first."""
+        late, is_first = self.late, False
+        while late and late[0][0] <= time_s:
+            is_first = self.queue.push(late.popleft()[1]) or is_first
+        return is_first
+
+    def waiting(self) -> list[Request]:
+        """Return the requests that wait, in no order."""
+        return [*self.queue, *(request for _, request in self.late or ())]
 
     def _wake_at(self, time_s: float) -> None:
         self.wake_s = time_s
@@ -202,6 +220,8 @@ class Replica:
                 changed = True
             if self.prefilling and self._finish_prefills(now):
                 changed = True
+            if self.late:  # who came before the last step began, which a leap may have passed over
+                self._settle(boundary_s(self.start_s, self.step_s, self.growth_s, self.done - 1))
         return self._plan(now, changed)
 
     def book_prefills(self, steps: int) -> None:
@@ -336,6 +356,8 @@ class Replica:
                 self.write_segment()
                 self.done = done = 0
             if not (sequences or chunks):
+                if self.late and self._settle(inf):  # no step is in flight that they would have to wait for
+                    return self._plan(now, changed=True)
                 self._go_idle(now)
                 return None
             batch = self.batch
@@ -367,6 +389,8 @@ class Replica:
                     steps = finish
             if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
                 steps = self._steps_in_memory(steps)
+        if self.late and self._settle(inf):  # the next boundary may admit them
+            steps = 1
         self.planned = steps = done + steps
         leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
         self.wake_s = wake_s = start_s + leap_s

@@ -33,7 +33,8 @@ class LiveReplicaView:
     @property
     def waiting_requests(self) -> int:
         """Requests in its queue."""
-        return len(self._replica.queue)
+        replica = self._replica
+        return len(replica.queue) + len(replica.late or ())
 
     @property
     def running_requests(self) -> int:
