@@ -64,13 +64,15 @@ def simulate(
     future = [s for s in everyone if s.target >= 1]
     waiting: list[Sequence_] = []
     running: list[Sequence_] = []
-    now = 0.0
+    now = began = 0.0
     while future or waiting or running:
-        if not waiting and not running:
-            now = max(now, future[0].arrival_s)
-        while future and future[0].arrival_s <= now:
+        seen = began if settings.async_scheduling else now
+        if not waiting and not running and future[0].arrival_s > seen:
+            seen = now = max(now, future[0].arrival_s)
+        while future and future[0].arrival_s <= seen:
             waiting.append(future.pop(0))
         waiting.sort(key=lambda s: s.rank)
+        began = now
         now += one_step(now, waiting, running, settings, price)
         for s in running:
             if s.emitted > len(s.token_times_s):

@@ -30,6 +30,7 @@ def engines(draw: st.DrawFn, *, prefill_only: bool = True):
         context_limit=limit if chunked else min(limit, budget),
         chunked_prefill=chunked,
         prefill_only_steps=prefill_only and not chunked and draw(st.booleans()),
+        async_scheduling=draw(st.booleans()),
     )
 
 
