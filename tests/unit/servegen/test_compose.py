@@ -89,7 +89,7 @@ def test_the_scale_multiplies_the_pools_own_rates(path: Path) -> None:
 
 
 def test_a_burst_fills_only_its_part_of_a_window(path: Path) -> None:
-    """Client c's gaps fill a tenth of a window: its requests lie in 61 s, each window elsewhere, a few over its edge."""
+    """Client c's gaps fill a tenth of a window: requests lie in 61 s, each window elsewhere, a few over its edge."""
     requests = collect(block(path)).filter(pl.col("tenant") == "c")["arrival_s"].to_numpy()
     ends = []
     for window in range(36):
