@@ -170,7 +170,7 @@ def test_retries_do_not_depend_on_the_hash_seed(root: Path) -> None:
 
 def test_a_request_that_succeeded_without_a_prompt_is_kept(tmp_path: Path) -> None:
     """It emitted tokens, so it counts, with a prompt of one token."""
-    path = rows(tmp_path / "b.csv", SIX.replace("5,ChatGPT,472", "5,ChatGPT,0"))
+    path = rows(tmp_path / "b.csv", SIX.replace("5,ChatGPT,472,18,490", "5,ChatGPT,0,18,18"))
     assert collect({"source": {"reader": "burstgpt", "path": path}})["prompt_tokens"].to_list() == [1, 30]
 
 
