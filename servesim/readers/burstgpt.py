@@ -125,7 +125,9 @@ class BurstGptReader:
             if total:
                 self._check_totals(numbers)
         except TraceError as error:
-            if fault := csv_fault(self.path):  # a row that has a cell too many has others' values in its columns
+            if fault := csv_fault(
+                self.path
+            ):  # a row that has a cell too many has others' values in its columns
                 raise TraceError(f"{self.path}: {fault}") from error
             raise
         return rows, numbers

@@ -229,6 +229,9 @@ def _session(document: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _check_types(request: dict[str, Any], where: str) -> None:
+    for name in ("model", "hash_ids", *_NUMBERS):
+        if name not in request:
+            raise TraceError(f"{where}: no {name!r} (got {', '.join(request)}). expected one")
     for name in _NUMBERS:
         value = request[name]
         if type(value) not in (int, float) and not (name == "api_time" and value is None):

@@ -15,6 +15,7 @@ from servesim.workload.checks import ROW
 from servesim.workload.content import without_companions
 from servesim.workload.files import csv_header, scan_csv
 
+
 def members(path: Path) -> list[Path]:
     """Return the CSV files of a log: the file itself, or those below a folder, days and parts in order.
 

@@ -84,8 +84,8 @@ def check_block_counts(
     most = (frame[prompt].cast(pl.Int64) + size - 1) // size
     if wrong := first_wrong(frame, (counts > most).fill_null(value=False)):
         raise TraceError(
-            f"{where}: row {wrong[1]}: {blocks}: more blocks than the prompt of {frame[prompt][wrong[0]]:.0f} tokens has "
-            f"(got {counts[wrong[0]]}). expected at most {most[wrong[0]]}"
+            f"{where}: row {wrong[1]}: {blocks}: more blocks than the prompt of {frame[prompt][wrong[0]]:.0f} tokens "
+            f"has (got {counts[wrong[0]]}). expected at most {most[wrong[0]]}"
         )
 
 

@@ -58,7 +58,9 @@ def check_is_data(path: Path) -> bytes:
 
 
 def without_companions(files: Iterable[Path]) -> list[Path]:
-    """Return *files* without hidden ones and the companions that macOS puts into archives (``._name``, ``__MACOSX``)."""
+    """Return *files* without hidden ones, such as the companions that macOS puts into archives: ``._name`` beside each
+    file, or all of them in ``__MACOSX``.
+    """
     return [file for file in files if not file.name.startswith(".") and "__MACOSX" not in file.parts]
 
 

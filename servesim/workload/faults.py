@@ -46,18 +46,20 @@ def json_fault(path: Path, schema: Mapping[str, Any]) -> str | None:
     """
     number = 0
     for lines in _chunks(path):
-        if _fits(lines, schema):
-            number += len(lines)
-            continue
-        while len(lines) > 1:  # polars parses much faster than it can be asked about each line
-            half = lines[: len(lines) // 2]
-            if _fits(half, schema):
-                number += len(half)
-                lines = lines[len(half) :]
-            else:
-                lines = half
-        return f"row {number + 1}: {_json_line_fault(lines[0], schema)}"
+        if not _fits(lines, schema):
+            place = _first_unfit(lines, schema)
+            return f"row {number + place + 1}: {_json_line_fault(lines[place], schema)}"
+        number += len(lines)
     return None
+
+
+def _first_unfit(lines: list[bytes], schema: Mapping[str, Any]) -> int:
+    """Return which of *lines* is the first that polars refuses, by halves: asking about each line takes long."""
+    low, high = 0, len(lines)  # the first *low* lines fit, the first *high* do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(lines[low:middle], schema) else (low, middle)
+    return low
 
 
 def _json_line_fault(line: bytes, schema: Mapping[str, Any]) -> str:
