@@ -72,8 +72,8 @@ class Replica:
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
         "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
         "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
-        "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks",
-        "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
+        "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position",
+        "prefill_blocks", "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
         "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
     )
     # fmt: on
@@ -356,10 +356,7 @@ class Replica:
                 self.write_segment()
                 self.done = done = 0
             if not (sequences or chunks):
-                if self.late and self._settle(inf):  # no step is in flight that they would have to wait for
-                    return self._plan(now, changed=True)
-                self._go_idle(now)
-                return None
+                return self._go_idle(now)
             batch = self.batch
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
@@ -541,7 +538,10 @@ class Replica:
             len(chunks),
         )
 
-    def _go_idle(self, now: float) -> None:
+    def _go_idle(self, now: float) -> float | None:
+        """Rest, unless there are arrivals: no step is in flight that they would have to wait for."""
+        if self.late and self._settle(inf):
+            return self._plan(now, changed=True)
         if self.queue:
             raise InvariantError(
                 f"replica {self.index}: idle at {now} s with {len(self.queue)} requests in its queue"
@@ -551,6 +551,7 @@ class Replica:
         self.limit = self.planned = 0
         self.batch.sequences = self.batch.context_tokens = 0
         self.batch.chunks = NO_CHUNKS
+        return None
 
     # -- rare -------------------------------------------------------------------------------------------------------
 
