@@ -8,7 +8,7 @@ grows linearly, and a single interval is too noisy to tell how fast. Below the f
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -43,11 +43,7 @@ class Grid:
         self.values: Floats = np.asarray(values, dtype=np.float64)
         self._flat: list[float] = self.values.ravel().tolist()
         self._axes = [
-            (
-                points,
-                int(np.prod(self.values.shape[axis + 1 :])),
-                max(0, bisect_right(points, points[-1] / 2) - 1),
-            )
+            (points, int(np.prod(self.values.shape[axis + 1 :])), _half(points))
             for axis, points in enumerate(self.axes.values())
         ]
 
@@ -69,9 +65,18 @@ class Grid:
         flat = self._flat
         return sum([weight * flat[place] for weight, place in zip(weights, places)])  # noqa: B905 (strict= costs)
 
-    def covers(self, *position: float) -> bool:
-        """Return whether *position* lies within the grid."""
-        return all(value <= points[-1] for points, value in zip(self.axes.values(), position, strict=True))
+    def at(self, axis: str, value: float) -> Grid:
+        """Return the grid of the other axes at *value* of *axis*."""
+        points = self.axes[axis]
+        place = list(self.axes).index(axis)
+        low = max(bisect_right(points, value) - 1, 0)
+        rest = {name: each for name, each in self.axes.items() if name != axis}
+        if value <= points[low] or len(points) == 1:
+            return Grid(rest, self.values.take(low, axis=place))
+        low, high = (low, low + 1) if low < len(points) - 1 else (_half(points), len(points) - 1)
+        share = (value - points[low]) / (points[high] - points[low])
+        before, after = self.values.take(low, axis=place), self.values.take(high, axis=place)
+        return Grid(rest, (1.0 - share) * before + share * after)
 
     def raised(self, floor: npt.ArrayLike = 0.0) -> Grid:
         """Return the grid with no value below *floor* or below a value that lies before it on any axis.
@@ -82,6 +87,36 @@ class Grid:
         for axis in range(values.ndim):
             values = np.maximum.accumulate(values, axis=axis)
         return Grid(self.axes, values)
+
+    def extended(self, axis: str, end: float, growth: Callable[..., float]) -> Grid:
+        """Return the grid with points up to *end* on *axis*, each twice the one before.
+
+        A value there is that at the old edge times ``growth(*point) / growth(*edge)``, where the point and the edge
+        have one coordinate per axis.
+        """
+        points = self.axes[axis]
+        place, edge = list(self.axes).index(axis), points[-1]
+        more = []
+        while edge * 2 ** len(more) < end:
+            more.append(edge * 2 ** (len(more) + 1))
+        if not more or not edge > 0:
+            return self
+        axes = {**self.axes, axis: [*points, *more]}
+        others = list(product(*[[edge] if name == axis else each for name, each in self.axes.items()]))
+        last = self.values.take([-1], axis=place)
+        base = np.array([growth(*point) for point in others]).reshape(last.shape)
+        new = [
+            last
+            * np.array([growth(*point[:place], value, *point[place + 1 :]) for point in others]).reshape(last.shape)
+            / base
+            for value in more
+        ]
+        return Grid(axes, np.concatenate([self.values, *new], axis=place))
+
+
+def _half(points: Sequence[float]) -> int:
+    """Return the place of the last point that lies in the lower half of *points*' range from zero."""
+    return max(0, bisect_right(points, points[-1] / 2) - 1)
 
 
 def grid_of(rows: Iterable[tuple[float, ...]], axes: Mapping[str, Sequence[float]], *, where: str) -> Grid:
@@ -103,3 +138,28 @@ def grid_of(rows: Iterable[tuple[float, ...]], axes: Mapping[str, Sequence[float
         )
     shape = [len(each) for each in axes.values()]
     return Grid(axes, np.array([known[point] for point in points]).reshape(shape))
+
+
+def ragged_grid(rows: Iterable[tuple[float, float, float]], names: tuple[str, str]) -> Grid:
+    """Return a grid of two axes from *rows* that lack some shapes: memory and time end different rows early.
+
+    Each line along the second axis is interpolated, and extrapolated as a `Grid` is, over all that were measured.
+    """
+    lines: dict[float, dict[float, float]] = {}
+    for first, second, value in rows:
+        lines.setdefault(float(first), {})[float(second)] = float(value)
+    seconds = sorted({second for line in lines.values() for second in line})
+    values = []
+    for first in sorted(lines):
+        line = sorted(lines[first].items())
+        curve = Grid({names[1]: [second for second, _ in line]}, [value for _, value in line])
+        values.append([curve(second) for second in seconds])
+    return Grid({names[0]: sorted(lines), names[1]: seconds}, values)
+
+
+def total(curves: Iterable[Grid]) -> Grid:
+    """Return the sum of grids of one axis, exact within their ranges: the points are those of all of them."""
+    known = list(curves)
+    name = next(iter(known[0].axes))
+    points = sorted({point for curve in known for point in curve.axes[name]})
+    return Grid({name: points}, [sum(curve(point) for curve in known) for point in points])

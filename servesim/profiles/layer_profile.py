@@ -54,6 +54,12 @@ class LayerProfile:
         model has none.
     attention
         Of one layer.
+    window
+        Of one layer with a sliding window, where that was measured apart.
+    all_reduces
+        Time in s of a step's all-reduces by ``tokens``; None where they were not measured.
+    fitted
+        What was not measured, so that fitted functions stand in for it.
     """
 
     gpu: str
@@ -66,6 +72,9 @@ class LayerProfile:
     per_sequence: Mapping[str, Grid]
     experts: Grid | None
     attention: AttentionProfile
+    window: AttentionProfile | None = None
+    all_reduces: Grid | None = None
+    fitted: tuple[str, ...] = ()
 
 
 def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
