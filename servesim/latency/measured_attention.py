@@ -12,8 +12,16 @@ from collections.abc import Callable
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
 from servesim.latency.edges import Edges
+from servesim.latency.parallel import Price
 from servesim.latency.operators import kv_bytes_per_token_layer
 from servesim.profiles import AttentionProfile, Grid
+from servesim.profiles.grid import bracket, half
+
+_Line = tuple[float, float | None, float, float, float]
+"""Start and end in tokens of context, time at the start, slope per token, growth per step."""
+
+_Chunk = tuple[float, list[tuple[int, float]]]
+"""What a chunk takes alone, and its corners on the grid of chunks beside decodes."""
 
 REMEMBERED = 1 << 16
 """Prices of chunks that are kept at most."""
@@ -62,18 +70,22 @@ class MeasuredAttention:
 
         prefill = profile.prefill.extended("chunk", budget, of_chunk)
         self._prefill_grid = self._bounded_prefill(prefill, context)
-        self._empty_s = self._prefill_grid(0, 0)
+        self._empty_s = layers * self._prefill_grid(0, 0)
         self._mixed = (
             None
             if profile.mixed is None
             else profile.mixed.extended("chunk", budget, of_both).raised()
         )
+        self._alone_s: list[float] = (layers * self._prefill_grid.values).ravel().tolist()
         self._chunk_edge, self._start_edge = (
             (points[-1] for points in profile.prefill.axes.values())
         )
-        self._decode: dict[int, tuple[list[float], list[float], list[float]]] = {}
-        self._both: dict[int, Grid] = {}
-        self._prefills: dict[tuple[int, int], float] = {}
+        self._decode: dict[int, tuple[list[float], list[_Line]]] = {}
+        self._both: dict[int, list[float]] = {}
+        self._chunks: dict[tuple[int, int], _Chunk] = {}
+        self._means: list[float] = [] if self._mixed is None else self._mixed.axes["context"]
+        self._stride = len(self._means)
+        self._means_half = half(self._means) if self._means else 0
 
     def _bounded_decode(self, grid: Grid, context: LatencyContext) -> Grid:
         """Return the grid of decodes with no value below the time to read their keys and values once."""
@@ -99,79 +111,97 @@ class MeasuredAttention:
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
         """Return ``(first_step_s, growth_s, valid_steps)``; see `servesim.latency.pricing.StepCosts`."""
+        sequences = batch.sequences
+        if not sequences:
+            return self._beside_chunks(batch, 0.0), 0.0, 1
+        context_tokens = batch.context_tokens
+        knots, lines = self._decode.get(sequences) or self._fill(sequences)
+        start, end, start_s, slope_s, growth_s = lines[bisect_right(knots, context_tokens)]
+        first_s = start_s + slope_s * (context_tokens - start)
         if batch.chunks:
-            return self._price_mixed(batch), 0.0, 1
-        sequences, context_tokens = batch.sequences, batch.context_tokens
-        knots, values, slopes = self._decode.get(sequences) or self._fill(sequences)
-        place = bisect_right(knots, context_tokens) - 1
-        first_s = values[place] + slopes[place] * (context_tokens - knots[place])
-        if place == len(slopes) - 1:
-            if self._window is None:
-                self._edges.note("context", knots[-1] / sequences, context_tokens / sequences)
-            return first_s, slopes[place] * sequences, UNLIMITED_STEPS
-        steps = int(knots[place + 1] - context_tokens) // sequences + 1
-        return first_s, (slopes[place] * sequences if steps > 1 else 0.0), steps
+            return self._beside_chunks(batch, first_s), 0.0, 1
+        if end is None:
+            if context_tokens > start and self._window is None:
+                self._edges.note("context", start / sequences, context_tokens / sequences)
+            return first_s, growth_s, UNLIMITED_STEPS
+        steps = int(end - context_tokens) // sequences + 1
+        return first_s, (growth_s if steps > 1 else 0.0), steps
 
-    def _fill(self, sequences: int) -> tuple[list[float], list[float], list[float]]:
-        """Work out knots in tokens of context, the times there, and the slopes after each, for *sequences*."""
+    def _fill(self, sequences: int) -> tuple[list[float], list[_Line]]:
+        """Work out, for *sequences*, the points in tokens of context, and the line before each and after the last."""
         self._edges.note("sequences", self._decode_grid.axes["sequences"][-1], sequences)
         curve = self._decode_grid.at("sequences", sequences)
         points = curve.axes["context"]
         ends = [0.0, *points, 2.0 * points[-1]]
-        knots = [sequences * point for point in ends]
         values = [self._layers * curve(point) for point in ends]
-        slopes = [
-            (after - before) / (end - start)
-            for before, after, start, end in zip(values, values[1:], knots, knots[1:], strict=False)
-        ]
-        filled = self._decode[sequences] = (knots[:-1], values[:-1], slopes)
+        lines: list[_Line] = []
+        for low, high, before_s, after_s in zip(ends, ends[1:], values, values[1:], strict=False):
+            slope_s = (after_s - before_s) / (sequences * (high - low))
+            end = None if high == ends[-1] else sequences * high
+            lines.append((sequences * low, end, before_s, slope_s, slope_s * sequences))
+        filled = self._decode[sequences] = ([sequences * point for point in points], lines)
         return filled
 
-    def _price_mixed(self, batch: BatchShape) -> float:
-        """Return the time of a step with chunks of prompts.
+    def _beside_chunks(self, batch: BatchShape, decode_s: float) -> float:
+        """Return the time of a step with chunks of prompts, whose decodes alone take *decode_s*.
 
         One chunk is priced together with the decodes, as it was measured; each other one adds what it takes beyond an
         empty kernel. Which is the one is chosen so that more work never takes less time: the dearest combination.
         """
-        sequences, chunks, prefills = batch.sequences, batch.chunks, self._prefills
-        decode_s, both, mean = 0.0, None, 0.0
-        if sequences:
-            context_tokens = batch.context_tokens
-            knots, values, slopes = self._decode.get(sequences) or self._fill(sequences)
-            place = bisect_right(knots, context_tokens) - 1
-            decode_s = values[place] + slopes[place] * (context_tokens - knots[place])
-            if self._mixed is not None:
-                both = self._both.get(sequences) or self._fill_both(sequences)
-                mean = context_tokens / sequences
+        sequences, known = batch.sequences, self._chunks
+        both = None
+        if sequences and self._mixed is not None:
+            both = self._both.get(sequences) or self._fill_both(sequences)
+            low, high, share = bracket(self._means, self._means_half, batch.context_tokens / sequences)
         others_s, most_s = 0.0, 0.0
-        for chunk in chunks:
-            alone_s = prefills.get(chunk)
-            if alone_s is None:
-                alone_s = self._price_chunk(chunk)
+        for chunk in batch.chunks:
+            alone_s, corners = known.get(chunk) or self._price_chunk(chunk)
             other_s = alone_s - self._empty_s
-            if both is not None:
-                first_s = max(decode_s, alone_s, both(*chunk, mean))
-            else:
+            if both is None:
                 first_s = alone_s + decode_s
+            else:
+                first_s = 0.0
+                for place, weight in corners:
+                    before_s = both[place + low]
+                    first_s += weight * (before_s + share * (both[place + high] - before_s))
+                if first_s < decode_s:
+                    first_s = decode_s
+                if first_s < alone_s:
+                    first_s = alone_s
             others_s += other_s
             if first_s - other_s > most_s:
                 most_s = first_s - other_s
         return others_s + most_s
 
-    def _fill_both(self, sequences: int) -> Grid:
-        """Work out the times of all layers for *sequences* decodes beside a chunk."""
+    def _fill_both(self, sequences: int) -> list[float]:
+        """Work out the times of all layers for *sequences* decodes beside a chunk, by chunk, start and context."""
         assert self._mixed is not None
         grid = self._mixed.at("sequences", sequences)
-        filled = self._both[sequences] = Grid(grid.axes, grid.values * self._layers)
+        filled = self._both[sequences] = (grid.values * self._layers).ravel().tolist()
         return filled
 
-    def _price_chunk(self, chunk: tuple[int, int]) -> float:
-        """Work out and remember what a chunk takes alone, in all layers."""
+    def _price_chunk(self, chunk: tuple[int, int]) -> _Chunk:
+        """Work out and remember what a chunk takes alone, in all layers, and where it lies on the grid of both."""
         tokens, start = chunk
-        self._edges.note("chunk", self._chunk_edge, tokens)
-        if self._window is None:
+        if tokens > self._chunk_edge:
+            self._edges.note("chunk", self._chunk_edge, tokens)
+        if start > self._start_edge and self._window is None:
             self._edges.note("start", self._start_edge, start)
-        if len(self._prefills) >= REMEMBERED:
-            self._prefills.clear()
-        self._prefills[chunk] = alone_s = self._layers * self._prefill_grid(tokens, start)
-        return alone_s
+        if len(self._chunks) >= REMEMBERED:
+            self._chunks.clear()
+        alone_s, stride, corners = self._alone_s, self._stride, self._prefill_grid.corners(tokens, start)
+        filled = self._chunks[chunk] = (
+            sum([weight * alone_s[place] for place, weight in corners]),
+            [(place * stride, weight) for place, weight in corners],
+        )
+        return filled
+
+
+def of_layers(prices: list[Price]) -> Price:
+    """Return the price of layers of several kinds."""
+
+    def priced(batch: BatchShape) -> tuple[float, float, int]:
+        found = [price(batch) for price in prices]
+        return sum(p[0] for p in found), sum(p[1] for p in found), min(p[2] for p in found)
+
+    return priced

@@ -219,11 +219,12 @@ class _Costs:
         for sequences, step, seconds in known[shape]:
             context_tokens = step + 1.0
             read = sequences * context_tokens * 2.0 * shape[1] * shape[2] * BYTES_PER_ELEMENT[kv_dtype]
-            # These were read from the cache; in a model other layers come between, and they come from memory.
-            if 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0):
-                continue
             batch = BatchShape(int(sequences), sequences * context_tokens)
-            rows.append((sequences, context_tokens, seconds * price(batch) / measured(batch)))
+            fitted_s = measured(batch)
+            # What was read from the cache comes from memory in a model, where other layers come between.
+            if 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0):
+                seconds = max(seconds, fitted_s)
+            rows.append((sequences, context_tokens, seconds * price(batch) / fitted_s))
         return _decode_grid(rows)
 
     def _prefill(self, wanted: tuple[float, ...], price: Callable[[BatchShape], float]) -> Grid:

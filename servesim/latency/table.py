@@ -19,9 +19,10 @@ from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
 from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
-from servesim.latency.measured_attention import MeasuredAttention
+from servesim.latency.measured_attention import MeasuredAttention, of_layers
 from servesim.latency.operator_costs import profile_of
 from servesim.latency.operators import operators
+from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 from servesim.latency.roofline import Roofline
 from servesim.profiles import Grid, LayerProfile, read_layer_profile
@@ -45,6 +46,9 @@ class Table:
     all_reduce_s
         What an empty all-reduce takes where none was measured.
     """
+
+    attention: Price
+    """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
 
     def __init__(self, *, path: Path, link_efficiency: _Share = 0.25, all_reduce_s: _Seconds = 20e-6) -> None:
         self.path = path
@@ -79,7 +83,8 @@ class Table:
         self._curve = self._summed(profile, roofline)
         self._heads = total(profile.per_sequence.values()).raised() if profile.per_sequence else None
         self._roofline = roofline
-        self._attention = self._layers(profile, roofline)
+        layers = self._layers(profile, roofline)
+        self.attention = layers[0].price if len(layers) == 1 else of_layers([each.price for each in layers])
         self._prices = StepPrices(self, context)
 
     @property
@@ -111,13 +116,6 @@ class Table:
         if not sequences:
             return 0.0
         return self._roofline.sequences_s(sequences) if self._heads is None else self._heads(sequences)
-
-    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
-        prices = [layers.price(batch) for layers in self._attention]
-        if len(prices) == 1:
-            return prices[0]
-        return sum(p[0] for p in prices), sum(p[1] for p in prices), min(p[2] for p in prices)
 
     def _summed(self, profile: LayerProfile, roofline: Roofline) -> Grid:
         """Return the time of a step by tokens, extended by the roofline to what a step may hold."""

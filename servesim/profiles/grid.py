@@ -43,38 +43,38 @@ class Grid:
         self.values: Floats = np.asarray(values, dtype=np.float64)
         self._flat: list[float] = self.values.ravel().tolist()
         self._axes = [
-            (points, int(np.prod(self.values.shape[axis + 1 :])), _half(points))
+            (points, int(np.prod(self.values.shape[axis + 1 :])), half(points))
             for axis, points in enumerate(self.axes.values())
         ]
 
     def __call__(self, *position: float) -> float:
         """Return the value at *position*, one coordinate per axis."""
-        places, weights = [0], [1.0]
-        for value, (points, stride, half) in zip(position, self._axes):  # noqa: B905 (strict= costs)
-            last = len(points) - 1
-            low = bisect_right(points, value) - 1
-            if low < 0 or value == points[low] or last == 0:
-                low = max(low, 0) * stride
-                places = [place + low for place in places]
-                continue
-            low, high = (low, low + 1) if low < last else (half, last)
-            share = (value - points[low]) / (points[high] - points[low])
-            low, high = low * stride, high * stride
-            places = [place + low for place in places] + [place + high for place in places]
-            weights = [weight * (1.0 - share) for weight in weights] + [weight * share for weight in weights]
         flat = self._flat
-        return sum([weight * flat[place] for weight, place in zip(weights, places)])  # noqa: B905 (strict= costs)
+        return sum([weight * flat[place] for place, weight in self.corners(*position)])
+
+    def corners(self, *position: float) -> list[tuple[int, float]]:
+        """Return place among the flat values, and weight, of every point that the value at *position* is made of.
+
+        Axes without a coordinate, the last ones, stand at their first point.
+        """
+        found = [(0, 1.0)]
+        for value, (points, stride, half) in zip(position, self._axes):  # noqa: B905 (the last may be left out)
+            low, high, share = bracket(points, half, value)
+            if not share:
+                found = [(place + low * stride, weight) for place, weight in found]
+                continue
+            found = [
+                (place + end * stride, weight * part)
+                for end, part in ((low, 1.0 - share), (high, share))
+                for place, weight in found
+            ]
+        return found
 
     def at(self, axis: str, value: float) -> Grid:
         """Return the grid of the other axes at *value* of *axis*."""
-        points = self.axes[axis]
-        place = list(self.axes).index(axis)
-        low = max(bisect_right(points, value) - 1, 0)
+        points, place = self.axes[axis], list(self.axes).index(axis)
         rest = {name: each for name, each in self.axes.items() if name != axis}
-        if value <= points[low] or len(points) == 1:
-            return Grid(rest, self.values.take(low, axis=place))
-        low, high = (low, low + 1) if low < len(points) - 1 else (_half(points), len(points) - 1)
-        share = (value - points[low]) / (points[high] - points[low])
+        low, high, share = bracket(points, half(points), value)
         before, after = self.values.take(low, axis=place), self.values.take(high, axis=place)
         return Grid(rest, (1.0 - share) * before + share * after)
 
@@ -114,9 +114,27 @@ class Grid:
         return Grid(axes, np.concatenate([self.values, *new], axis=place))
 
 
-def _half(points: Sequence[float]) -> int:
-    """Return the place of the last point that lies in the lower half of *points*' range from zero."""
+def half(points: Sequence[float]) -> int:
+    """Return the place of the last point up to half of the last: from there on growth beyond the end is told."""
     return max(0, bisect_right(points, points[-1] / 2) - 1)
+
+
+def bracket(points: Sequence[float], half: int, value: float) -> tuple[int, int, float]:
+    """Return places of the two points that the value at *value* is made of, and the share of the second.
+
+    *half* is `half` of the points. The share is 0 on a point and before the first; beyond the last it exceeds 1.
+    """
+    high = bisect_right(points, value)
+    if high == 0 or len(points) == 1:
+        return 0, 0, 0.0
+    low = high - 1
+    before = points[low]
+    if value == before:
+        return low, low, 0.0
+    if high == len(points):
+        low, high = half, low
+        before = points[low]
+    return low, high, (value - before) / (points[high] - before)
 
 
 def grid_of(rows: Iterable[tuple[float, ...]], axes: Mapping[str, Sequence[float]], *, where: str) -> Grid:
