@@ -2,9 +2,9 @@
 
     python scripts/fit_coefficients.py [FOLDER]
 
-FOLDER holds the calibration data (default: ../shared/calibration). Every set of coefficients minimises the logarithms of
-predicted over measured times, outliers damped (soft L1), on at most 6,000 rows drawn with a fixed seed; errors are those
-of all rows. Each file of servesim/latency/fitted also has the errors of the other GPUs' coefficients on its rows:
+FOLDER holds the calibration data (default: ../shared/calibration). Every set of coefficients minimises the logarithms
+of predicted over measured times, outliers damped (soft L1), on at most 6,000 rows drawn with a fixed seed; errors are
+those of all rows. Each file of servesim/latency/fitted also has the errors of the other GPUs' coefficients on its rows:
 nothing there was fitted to them.
 """
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, Table, Tables
 from scipy.optimize import least_squares
 
+from servesim.catalog import Parallelism
 from servesim.catalog import gpu as catalog_gpu
 from servesim.catalog import model as catalog_model
 from servesim.latency import efficiency as e
@@ -153,9 +154,11 @@ def _chunks_s(cost: e.Chunk, sequences: Floats, tokens: Floats, start: Floats | 
     return found + cost.tile_s * (start + tokens)
 
 
-def predict_mixed(c: e.Mixed, table: Table, *, peaks: e.Peaks, decode: e.Decode, prefill: e.Prefill) -> Floats:
+def predict_mixed(
+    c: e.Mixed, table: Table, *, peaks: e.Peaks, decode: e.Decode, prefill: e.Prefill
+) -> Floats:
     """Return the seconds of every row: one layer of Llama-3.1-8B."""
-    shape = operators(catalog_model("llama-3.1-8b"), 1).attention
+    shape = operators(catalog_model("llama-3.1-8b"), Parallelism()).attention
     prices = AttentionPrices(shape, peaks, decode=decode, prefill=prefill, mixed=c, layers=1, window=None)
     x = table.columns
     rows = zip(x["sequences"], x["context"], x["tokens"], x["start"], strict=True)
@@ -252,7 +255,7 @@ def fit(section: Section) -> Any:
     return build(np.minimum(found.x, 1.0))
 
 
-MIXED_SEARCH = {"start": (0.3, 0.9), "lower": (0.0, 0.0), "upper": (1.0, 1.0)}
+MIXED_SEARCH = {"start": (0.3,), "lower": (0.0,), "upper": (1.0,)}
 
 
 def profile_sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
@@ -293,20 +296,40 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
         return profile_sections(tables, name, found)
     d, listed = device(name), []
 
-    def add(section: str, kind: type[Any], search: dict[str, Any], table: Table | None, predict: Predict) -> None:
+    def add(
+        section: str, kind: type[Any], search: dict[str, Any], table: Table | None, predict: Predict
+    ) -> None:
         if table is not None:
             listed.append(Section(name=section, kind=kind, table=table, predict=predict, **search))
 
     for dtype in d.flops_per_s:
         rows = tables.gemm(name, dtype, d.bytes_per_s)
-        add(f"gemm.{dtype}", e.Gemm, GEMM_SEARCH, rows, partial(predict_gemm, peaks=d.peaks(dtype), dtype=dtype))
+        add(
+            f"gemm.{dtype}",
+            e.Gemm,
+            GEMM_SEARCH,
+            rows,
+            partial(predict_gemm, peaks=d.peaks(dtype), dtype=dtype),
+        )
     for dtype in [*d.flops_per_s, "int4", "mxfp4"]:
         predict_moe = partial(predict_experts, peaks=d.peaks(dtype), dtype=dtype)
         add(f"experts.{dtype}", e.Experts, EXPERTS_SEARCH, tables.experts(name, dtype), predict_moe)
     peaks = d.peaks("bf16")
     for kv in ("bf16", "fp8"):
-        add(f"decode.{kv}", e.Decode, DECODE_SEARCH, tables.decode(name, kv), partial(predict_decode, peaks=peaks))
-        add(f"prefill.{kv}", e.Prefill, PREFILL_SEARCH, tables.prefill(name, kv), partial(predict_prefill, peaks=peaks))
+        add(
+            f"decode.{kv}",
+            e.Decode,
+            DECODE_SEARCH,
+            tables.decode(name, kv),
+            partial(predict_decode, peaks=peaks),
+        )
+        add(
+            f"prefill.{kv}",
+            e.Prefill,
+            PREFILL_SEARCH,
+            tables.prefill(name, kv),
+            partial(predict_prefill, peaks=peaks),
+        )
     add(
         "all_reduce",
         e.AllReduce,
@@ -321,7 +344,9 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
             decode = partial(predict_latent_decode, peaks=peaks, gemm=gemm, dtype=kv)
             prefill = partial(predict_latent_prefill, peaks=peaks, gemm=gemm)
             add(f"latent_decode.{kv}", e.Decode, DECODE_SEARCH, tables.latent(name, kv, "generation"), decode)
-            add(f"latent_prefill.{kv}", e.Prefill, PREFILL_SEARCH, tables.latent(name, kv, "context"), prefill)
+            add(
+                f"latent_prefill.{kv}", e.Prefill, PREFILL_SEARCH, tables.latent(name, kv, "context"), prefill
+            )
     return listed
 
 

@@ -111,7 +111,9 @@ class Tables:
         frame = frame.filter(
             pl.col("moe_dtype") == EXPERT_DTYPES[dtype],
             pl.col("distribution") == ("balanced" if gpu != "a100-80gb-sxm" else "power_law_1.01"),
-            ~pl.col("kernel_source").str.contains("w4a4mxfp4"),  # not what 4-bit weights with 16-bit activations use
+            ~pl.col("kernel_source").str.contains(
+                "w4a4mxfp4"
+            ),  # not what 4-bit weights with 16-bit activations use
             (pl.col("moe_ep_size") == 1) & (pl.col("moe_tp_size") <= 8),
             (pl.col("hidden_size") != 2688) & (pl.col("topk") != 22),
         )
@@ -173,7 +175,9 @@ class Tables:
             return None
         c = found.columns
         if phase == "context":
-            return Table({"sequences": c["batch_size"], "tokens": c["isl"], "heads": c["num_heads"]}, found.seconds)
+            return Table(
+                {"sequences": c["batch_size"], "tokens": c["isl"], "heads": c["num_heads"]}, found.seconds
+            )
         columns = {"sequences": c["batch_size"], "context": c["step"], "heads": c["num_heads"]}
         read = c["batch_size"] * c["step"] * 576 * WEIGHT_BYTES[kv_dtype]
         keep = (read < 1e6) | (read > 1.5 * L2_BYTES[gpu])
@@ -212,8 +216,12 @@ class Tables:
             "down_proj": (4096, 14336),
             "lm_head": (128256, 4096),
         }
-        frame = pl.concat([self._profile(gpu, name).rename({count: "m"}) for name, count in
-                           (("dense", "tokens"), ("per_sequence", "sequences"))])
+        frame = pl.concat(
+            [
+                self._profile(gpu, name).rename({count: "m"})
+                for name, count in (("dense", "tokens"), ("per_sequence", "sequences"))
+            ]
+        )
         frame = frame.filter(pl.col("layer").is_in(list(shapes)))
         n, k = (np.array([float(shapes[layer][i]) for layer in frame["layer"]]) for i in (0, 1))
         columns = {"m": frame["m"].cast(pl.Float64).to_numpy(), "n": n, "k": k}
@@ -228,7 +236,11 @@ class Tables:
         seconds = raw["time_us"] * 1e-6
         same = np.ones(len(seconds))
         chunks = {"tokens": raw["prefill_chunk"], "start": raw["kv_prefill"]}
-        batch = {"sequences": raw["n_decode"], "context": raw["kv_decode"] + 1.0, "token_bytes": 4096.0 * same}
+        batch = {
+            "sequences": raw["n_decode"],
+            "context": raw["kv_decode"] + 1.0,
+            "token_bytes": 4096.0 * same,
+        }
         if phase == "decode":
             return Table(batch, seconds)
         if phase == "prefill":

@@ -243,6 +243,7 @@ def _provenance(
                 "kv_blocks": pool.engine.kv_blocks,
                 "context_limit_tokens": pool.engine.context_limit,
                 "latency_model": _component(pool.spec.latency, given["latency"]),
+                "latency_sources": getattr(pool.latency, "sources", {}),
                 "latency_error": "not validated",
             }
             for pool in pools

@@ -29,18 +29,18 @@ class AttentionPrices:
 
     __slots__ = (
         "_chunk_launch_s",
-        "_decode_launch_s",
+        "_far_s",
         "_knot_tokens",
         "_least_tokens",
-        "_mixed_token_s",
         "_longest_s",
+        "_mixed_token_s",
+        "_near_s",
         "_pair_s",
         "_ramp_s",
         "_ramp_token_s",
         "_read_s",
         "_token_s",
         "_tokens_io_s",
-        "_unsplit",
         "_window",
     )
 
@@ -57,7 +57,6 @@ class AttentionPrices:
     ) -> None:
         self._window = window
         self._price_decode(attention, peaks, decode, layers)
-        self._unsplit = mixed.unsplit
         self._mixed_token_s = mixed.reread_share * (attention.group - 1.0) * self._token_s
         chunk = chunk_costs(
             prefill,
@@ -72,7 +71,8 @@ class AttentionPrices:
         self._tokens_io_s = layers * chunk.token_s
         self._read_s = layers * max(kv_read_s, expand_s)
         self._longest_s = max(0.0, layers * chunk.tile_s - self._read_s)
-        self._decode_launch_s = layers * decode.launch_s
+        self._near_s = layers * decode.launch_s
+        self._far_s = self._near_s + self._ramp_s
         self._chunk_launch_s = layers * max(decode.launch_s, chunk.launch_s)
 
     def _price_decode(self, attention: Attention, peaks: Peaks, decode: Decode, layers: int) -> None:
@@ -86,54 +86,68 @@ class AttentionPrices:
         steeper_s = self._ramp_token_s - self._token_s
         if steeper_s > 0.0:
             self._knot_tokens = self._ramp_s / steeper_s
-        else:  # the lines never cross: the one without an offset is lower throughout
-            self._knot_tokens = float("inf")
+        else:  # the line without an offset is the lower one throughout
+            self._token_s, self._ramp_s, self._knot_tokens = self._ramp_token_s, 0.0, 0.0
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return ``(first_step_s, growth_s, valid_steps)``; see `servesim.latency.pricing.StepCosts`."""
-        sequences = batch.sequences
-        growth_s, steps = 0.0, UNLIMITED_STEPS
-        first_s = self._chunk_launch_s if batch.chunks else self._decode_launch_s
+        """Return ``(first_step_s, growth_s, valid_steps)``; see `servesim.latency.pricing.StepCosts`.
+
+        This is the hot path: nearly all batches only decode, with contexts longer than a block.
+        """
+        sequences, attended = batch.sequences, batch.context_tokens
+        if batch.chunks or self._window is not None or attended < self._least_tokens * sequences:
+            return self._price_any(batch)
+        if attended >= self._knot_tokens:
+            return self._far_s + attended * self._token_s, sequences * self._token_s, UNLIMITED_STEPS
+        steps = int((self._knot_tokens - attended) // sequences) + 1
+        return self._near_s + attended * self._ramp_token_s, sequences * self._ramp_token_s, steps
+
+    def _price_any(self, batch: BatchShape) -> tuple[float, float, int]:
+        sequences, chunks = batch.sequences, batch.chunks
+        first_s, growth_s, steps = self._chunk_launch_s if chunks else self._near_s, 0.0, UNLIMITED_STEPS
         if sequences:
-            attended = batch.context_tokens
-            room = -1
-            least = self._least_tokens * sequences
-            if attended < least:
-                room, attended, growing = least - attended, least, 0
-            else:
-                growing = sequences
-                if self._window is not None:
-                    full = max(least, self._window * sequences)
-                    if attended < full:
-                        room = full - attended
-                    else:
-                        attended, growing = full, 0
+            attended, growing, steps = self._attended(batch)
             if attended < self._knot_tokens:
-                first_s += attended * self._ramp_token_s
-                growth_s = growing * self._ramp_token_s
-                if growing and self._knot_tokens - attended < UNLIMITED_STEPS:
-                    to_knot = int(self._knot_tokens - attended)
-                    room = to_knot if room < 0 or to_knot < room else room
+                token_s = self._ramp_token_s
+                if growing:
+                    steps = min(steps, int((self._knot_tokens - attended) // sequences) + 1)
             else:
-                first_s += self._ramp_s + attended * self._token_s
-                growth_s = growing * self._token_s
-            if room >= 0:
-                steps = room // sequences + 1
-        if batch.chunks:
-            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(batch)
+                token_s = self._token_s
+                first_s += self._ramp_s
+            if chunks:
+                first_s += self._mixed_token_s * attended
+                growth_s = self._mixed_token_s * growing
+            first_s += token_s * attended
+            growth_s += token_s * growing
+        if chunks:
+            chunks_s, chunks_growth_s, chunk_steps = self._price_chunks(chunks)
             first_s += chunks_s
             growth_s += chunks_growth_s
             steps = min(steps, chunk_steps)
-            if sequences and self._mixed_token_s:
-                first_s += self._mixed_token_s * attended
-                growth_s += self._mixed_token_s * growing
         return first_s, growth_s, steps
 
-    def _price_chunks(self, batch: BatchShape) -> tuple[float, float, int]:
+    def _attended(self, batch: BatchShape) -> tuple[float, int, int]:
+        """Return the tokens that decodes pay for, how many more in the next step, and for how many steps so.
+
+        The mean context stands for each sequence: at least a block of work, at most the window.
+        """
+        sequences, attended = batch.sequences, batch.context_tokens
+        least = self._least_tokens * sequences
+        if attended < least:
+            return least, 0, int((least - attended) // sequences) + 1
+        if self._window is None:
+            return attended, sequences, UNLIMITED_STEPS
+        full = max(least, self._window * sequences)
+        if attended < full:
+            return attended, sequences, int((full - attended) // sequences) + 1
+        return full, 0, UNLIMITED_STEPS
+
+    def _price_chunks(self, chunks: list[tuple[int, int]]) -> tuple[float, float, int]:
         """Return the price of prompt chunks; that of several together holds for one step."""
-        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0.0
+        first_s, growth_s, steps, longest = 0.0, 0.0, UNLIMITED_STEPS, 0
         pairs: float
-        window, chunks = self._window, batch.chunks
+        pair_growth: float
+        window = self._window
         for tokens, start in chunks:
             if window is None:
                 pairs, pair_growth = tokens * (start + (tokens + 1) * 0.5), tokens * tokens
@@ -146,11 +160,6 @@ class AttentionPrices:
             longest = max(longest, span)
         if len(chunks) > 1:
             growth_s, steps = 0.0, 1
-        if self._unsplit and batch.sequences:
-            mean = batch.context_tokens / batch.sequences
-            alone = self._unsplit * (mean if window is None else min(mean, window))
-            if alone > longest:  # until the chunk is the longer one again
-                longest, growth_s, steps = alone, 0.0, 1
         return first_s + self._longest_s * longest, growth_s, steps
 
 

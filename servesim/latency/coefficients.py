@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from servesim.catalog import Gpu
 from servesim.catalog.dtypes import COMPUTE_DTYPE
 from servesim.latency.efficiency import (
-    SEPARATE,
     AllReduce,
     Decode,
     Elementwise,
@@ -99,7 +98,7 @@ class KernelCoefficients:
         """Return those of decodes beside chunks: measured where FlashAttention 2 runs, else they are separate."""
         name = relative(self.gpu)
         if name not in FLASH_ATTENTION_2:
-            return SEPARATE
+            return Mixed(reread_share=0.0)
         return self._find(Mixed, "mixed.bf16", first=FLASH_ATTENTION_2[name])
 
     def all_reduce(self) -> AllReduce:

@@ -8,8 +8,12 @@ shares are at most 1 and everything else only adds. The coefficients and what th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+Numbers: TypeAlias = Any
+"""A number, or a numpy array of them: the functions work on both."""
 
 TILE = 128
 """Edge of the tiles that matrix multiplications and attention compute at a time (CUTLASS, FlashAttention)."""
@@ -126,23 +130,14 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixed:
-    """Coefficients of one kernel that serves decodes beside chunks, as FlashAttention 2 does.
+    """Coefficient of one kernel that serves decodes beside chunks, as FlashAttention 2 does.
 
-    Attributes
-    ----------
-    reread_share
-        Query heads that share keys and values read them one by one, which the cache catches but for this share.
-    unsplit
-        1 where a decoding sequence is not split over multiprocessors in such a step, 0 where it is or
-        decodes have a kernel of their own.
+    In such a step the query heads of a group read their common keys and values one by one; the cache catches that but
+    for ``reread_share``. With kernels that know groups (FlashAttention 3), or one kernel for each kind (FlashInfer),
+    it is 0.
     """
 
     reread_share: float
-    unsplit: float
-
-
-SEPARATE = Mixed(reread_share=0.0, unsplit=0.0)
-"""Decodes beside chunks cost what they cost alone (FlashInfer, FlashAttention 3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +182,7 @@ def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
     return replace(coefficients, **changed)
 
 
-def gemm_s(c: Gemm, peaks: Peaks, m: Any, *, n: float, k: float, element_bytes: float) -> Any:
+def gemm_s(c: Gemm, peaks: Peaks, m: Numbers, *, n: Numbers, k: Numbers, element_bytes: float) -> Any:
     """Return the time of multiplying *m* rows of activations with an *n* x *k* matrix of weights."""
     import numpy as np
 
@@ -202,7 +197,7 @@ def gemm_s(c: Gemm, peaks: Peaks, m: Any, *, n: float, k: float, element_bytes: 
     return c.launch_s + c.depth_s * k + c.row_s * m + _overlapped(read_s, compute_s, c.overlap)
 
 
-def _overlapped(read_s: Any, compute_s: Any, overlap: float) -> Any:
+def _overlapped(read_s: Numbers, compute_s: Numbers, overlap: float) -> Any:
     """Return the p-norm of both, without under- or overflow: never less than the larger, nor more than the sum."""
     import numpy as np
 
@@ -210,7 +205,7 @@ def _overlapped(read_s: Any, compute_s: Any, overlap: float) -> Any:
     return larger * (1.0 + (smaller / larger) ** overlap) ** (1.0 / overlap)
 
 
-def expected_experts(experts: int, experts_per_token: int, tokens: Any) -> Any:
+def expected_experts(experts: int, experts_per_token: int, tokens: Numbers) -> Any:
     """Return how many distinct experts *tokens* tokens visit on average if routing is uniform.
 
     Examples
@@ -221,8 +216,28 @@ def expected_experts(experts: int, experts_per_token: int, tokens: Any) -> Any:
     return experts * (1.0 - (1.0 - experts_per_token / experts) ** tokens)
 
 
+def busiest(mean: Numbers, ranks: int) -> Any:
+    """Return the most that any of *ranks* GPUs has of what falls on them at random, *mean* on each.
+
+    That is ``mean + sqrt(2 mean ln(ranks))``, the usual approximation for the largest of so many Poisson counts.
+
+    Examples
+    --------
+    >>> busiest(100.0, 1)
+    100.0
+    """
+    return mean + (2.0 * mean * math.log(ranks)) ** 0.5
+
+
 def experts_s(
-    c: Experts, peaks: Peaks, *, pairs: Any, visited: Any, hidden: float, weights: float, element_bytes: float
+    c: Experts,
+    peaks: Peaks,
+    *,
+    pairs: Numbers,
+    visited: Numbers,
+    hidden: Numbers,
+    weights: Numbers,
+    element_bytes: float,
 ) -> Any:
     """Return the time of a layer's routed experts on one GPU.
 
@@ -246,13 +261,13 @@ def experts_s(
     return c.launch_s + c.pair_s * pairs + _overlapped(read_s, compute_s, c.overlap)
 
 
-def all_reduce_s(c: AllReduce, link_bytes_per_s: float, message_bytes: Any, ranks: int) -> Any:
+def all_reduce_s(c: AllReduce, link_bytes_per_s: float, message_bytes: Numbers, ranks: int) -> Any:
     """Return the time of adding up a message over *ranks* GPUs, of which each sends 2 (n - 1) / n of it."""
     share = c.link_share * (2.0 / ranks) ** c.contention
     return c.launch_s + c.hop_s * (ranks - 1) + ring_s(message_bytes, ranks, share * link_bytes_per_s)
 
 
-def ring_s(message_bytes: Any, ranks: int, link_bytes_per_s: float) -> Any:
+def ring_s(message_bytes: Numbers, ranks: int, link_bytes_per_s: float) -> Any:
     """Return the transfer time of a ring all-reduce: each of n GPUs sends 2 (n - 1) / n of the message.
 
     Examples
@@ -263,12 +278,12 @@ def ring_s(message_bytes: Any, ranks: int, link_bytes_per_s: float) -> Any:
     return 2.0 * (ranks - 1) / ranks * message_bytes / link_bytes_per_s
 
 
-def elementwise_s(c: Elementwise, peaks: Peaks, moved_bytes: Any, kernels: float) -> Any:
+def elementwise_s(c: Elementwise, peaks: Peaks, moved_bytes: Numbers, kernels: float) -> Any:
     """Return the time of *kernels* kernels that move *moved_bytes* in all."""
     return c.launch_s * kernels + moved_bytes / (c.cache_share * peaks.bytes_per_s)
 
 
-def decode_s(c: Decode, peaks: Peaks, read_bytes: Any) -> Any:
+def decode_s(c: Decode, peaks: Peaks, read_bytes: Numbers) -> Any:
     """Return the time of decode attention that reads *read_bytes* of keys and values in one layer."""
     import numpy as np
 
@@ -290,7 +305,9 @@ class Chunk:
     token_s: float
 
 
-def chunk_costs(c: Prefill, peaks: Peaks, *, heads: float, head_dim: float, flops_per_pair: float) -> Chunk:
+def chunk_costs(
+    c: Prefill, peaks: Peaks, *, heads: Numbers, head_dim: Numbers, flops_per_pair: Numbers
+) -> Chunk:
     """Return the costs of a chunk whose *heads* heads of *head_dim* take *flops_per_pair* for a pair, together.
 
     Work is spread over the multiprocessors; on top comes a share of the longest piece of it, as in Graham's

@@ -1,14 +1,14 @@
 """What one GPU runs in a step of a model: matrices, experts, attention, activations, all-reduces.
 
 Shapes only, after what vLLM fuses: one matrix for queries, keys and values, one for gate and up. What they take is
-`servesim.latency.efficiency`. Weights are split by tensor parallelism; other splits are not in here yet.
+`servesim.latency.efficiency`. Pipelines are not in here: all layers are, as if they followed one another on one GPU.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servesim.catalog import ModelArchitecture
+from servesim.catalog import ModelArchitecture, Parallelism
 from servesim.latency.efficiency import ACTIVATION_BYTES
 
 
@@ -24,12 +24,28 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedExperts:
-    """The routed experts of *count* layers: how many, how many a token visits, and one's weights on this GPU."""
+    """The routed experts of *count* layers.
+
+    Attributes
+    ----------
+    experts, experts_per_token, hidden
+        As the model has them.
+    weights
+        Of one expert, on one of its GPUs.
+    groups
+        Data-parallel groups whose tokens meet here.
+    ranks
+        GPUs that whole experts are spread over; 1 where each has a slice of all.
+    count, dtype
+        Layers, and number format of the weights.
+    """
 
     experts: int
     experts_per_token: int
     hidden: int
     weights: float
+    groups: int
+    ranks: int
     count: int
     dtype: str
 
@@ -62,6 +78,15 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AllReduces:
+    """Sums over *ranks* GPUs, *count* times in a step, of *token_bytes* for each token of a group."""
+
+    ranks: int
+    token_bytes: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operators:
     """All of a step on one GPU.
 
@@ -75,8 +100,9 @@ class Operators:
         Of the layers that have them.
     elementwise_kernels, elementwise_bytes
         Kernels between those, and what they move for each token.
-    all_reduces, all_reduce_bytes
-        Sums over the GPUs of the replica, and the size of one for each token.
+    all_reduces
+        Sums over GPUs. Where groups gather their tokens for the experts and scatter the results, that
+        moves as much as a sum does, and counts as one.
     """
 
     matrices: tuple[Matrix, ...]
@@ -85,8 +111,7 @@ class Operators:
     attention: Attention
     elementwise_kernels: int
     elementwise_bytes: float
-    all_reduces: int
-    all_reduce_bytes: int
+    all_reduces: tuple[AllReduces, ...]
 
 
 LAYER_KERNELS = 4
@@ -96,15 +121,16 @@ EXPERT_LAYER_KERNELS = 3
 """Without the activation, which the experts' own measurement contains; a shared expert has its own."""
 
 
-def operators(model: ModelArchitecture, tensor_parallel: int) -> Operators:
-    """Return what one of *tensor_parallel* GPUs runs in a step of *model*.
+def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
+    """Return what one of a replica's GPUs runs in a step of *model*.
 
     Examples
     --------
-    >>> from servesim.catalog import model
-    >>> [(int(m.n), int(m.k)) for m in operators(model("llama-3.1-8b"), 1).matrices]
+    >>> from servesim.catalog import Parallelism, model
+    >>> [(int(m.n), int(m.k)) for m in operators(model("llama-3.1-8b"), Parallelism()).matrices]
     [(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336)]
     """
+    tensor_parallel = parallelism.tensor
     shared = model.moe.shared_experts if model.moe else 0
     return Operators(
         matrices=tuple(m for m in _matrices(model, tensor_parallel) if m.count and m.n and m.k),
@@ -114,13 +140,12 @@ def operators(model: ModelArchitecture, tensor_parallel: int) -> Operators:
             count=1,
             dtype="fp32" if model.dtype == "fp32" else "bf16",  # quantised models keep 16 bits here
         ),
-        experts=_experts(model, tensor_parallel),
+        experts=_experts(model, parallelism),
         attention=_attention(model, tensor_parallel),
         elementwise_kernels=LAYER_KERNELS * (model.layers - model.moe_layers)
         + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers,
         elementwise_bytes=_elementwise_elements(model, tensor_parallel) * ACTIVATION_BYTES,
-        all_reduces=2 * model.layers if tensor_parallel > 1 else 0,
-        all_reduce_bytes=model.hidden_size * ACTIVATION_BYTES,
+        all_reduces=_all_reduces(model, parallelism),
     )
 
 
@@ -137,9 +162,7 @@ def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
         ]
     found += _mlp(model, model.intermediate_size / ranks, layers - model.moe_layers)
     if model.moe:
-        found += _mlp(
-            model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers
-        )
+        found += _mlp(model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers)
         found.append(Matrix(n=model.moe.experts, k=hidden, count=model.moe_layers, dtype="bf16"))
     return found
 
@@ -167,14 +190,31 @@ def _latent_matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
     ]
 
 
-def _experts(model: ModelArchitecture, ranks: int) -> RoutedExperts | None:
+def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[AllReduces, ...]:
+    """After the attention and the dense MLP within a group, after the experts over all groups."""
+    token_bytes = model.hidden_size * ACTIVATION_BYTES
+    found = [
+        AllReduces(
+            ranks=parallelism.tensor, token_bytes=token_bytes, count=2 * model.layers - model.moe_layers
+        ),
+        AllReduces(
+            ranks=parallelism.expert_ranks, token_bytes=parallelism.data * token_bytes, count=model.moe_layers
+        ),
+    ]
+    return tuple(sums for sums in found if sums.ranks > 1 and sums.count)
+
+
+def _experts(model: ModelArchitecture, parallelism: Parallelism) -> RoutedExperts | None:
     if model.moe is None:
         return None
+    ranks = parallelism.expert_ranks
     return RoutedExperts(
         experts=model.moe.experts,
         experts_per_token=model.moe.experts_per_token,
         hidden=model.hidden_size,
-        weights=model.expert_parameters / ranks,
+        weights=model.expert_parameters / (1 if parallelism.expert else ranks),
+        groups=parallelism.data,
+        ranks=ranks if parallelism.expert else 1,
         count=model.moe_layers,
         dtype=model.expert_dtype,
     )
@@ -221,5 +261,3 @@ def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
         width += model.moe_layers * model.moe.shared_experts * model.moe.intermediate_size
     sharded = (model.layers * 2 * attention + model.mlp_matrices * width) / ranks
     return model.layers * 8 * model.hidden_size + sharded
-
-

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from servesim.catalog import Parallelism
 from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
@@ -18,6 +19,7 @@ from servesim.latency.coefficients import KernelCoefficients, compute_dtype
 from servesim.latency.efficiency import (
     Peaks,
     all_reduce_s,
+    busiest,
     elementwise_s,
     expected_experts,
     experts_s,
@@ -25,6 +27,7 @@ from servesim.latency.efficiency import (
     scaled,
 )
 from servesim.latency.operators import Matrix, RoutedExperts, operators
+from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 
 _Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -84,14 +87,22 @@ class Roofline:
                     f"roofline: {name}: no factor of times (got {getattr(self, name)!r}). expected more than 0."
                 )
         self._context = context
-        self._operators = operators(context.model, context.tensor_parallel)
+        parallelism = Parallelism(
+            tensor=context.tensor_parallel,
+            data=context.data_parallel,
+            pipeline=context.pipeline_parallel,
+            expert=context.expert_parallel,
+        )
+        self._operators = operators(context.model, parallelism)
         self._coefficients = KernelCoefficients(gpu=context.gpu)
         self._blocks: dict[int, list[float]] = {}
         self._head_s = self._heads_s(context.max_num_seqs)
         model = context.model
-        self._attention = self._layers(model.layers - model.sliding_layers, None)
-        sliding = model.sliding_layers
-        self._windows = self._layers(sliding, model.sliding_window_tokens) if sliding else None
+        self._full = self._layers(model.layers - model.sliding_layers, None)
+        self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
+        if model.sliding_layers:
+            self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
+            self.attention = self._with_windows
         self._prices = StepPrices(self, context)
 
     @property
@@ -115,11 +126,9 @@ class Roofline:
         """Return the time of the output head."""
         return self._head_s[sequences]
 
-    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
-        if self._windows is None:
-            return self._attention.price(batch)
-        first_s, growth_s, steps = self._attention.price(batch)
+    def _with_windows(self, batch: BatchShape) -> tuple[float, float, int]:
+        """Return the price of the attention of layers with a sliding window and of those without."""
+        first_s, growth_s, steps = self._full.price(batch)
         window_s, window_growth_s, window_steps = self._windows.price(batch)
         return first_s + window_s, growth_s + window_growth_s, min(steps, window_steps)
 
@@ -128,18 +137,19 @@ class Roofline:
         import numpy as np
 
         tokens = np.maximum(1.0, np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.float64))
-        ops, context = self._operators, self._context
+        ops = self._operators
         total_s = sum(matrix.count * self._matrix_s(matrix, tokens) for matrix in ops.matrices)
         if ops.experts:
             total_s += ops.experts.count * self._experts_s(ops.experts, tokens)
         elementwise = scaled(self._coefficients.elementwise(), self.memory_scale)
         moved = ops.elementwise_bytes * tokens
         total_s += elementwise_s(elementwise, self._peaks("bf16"), moved, ops.elementwise_kernels)
-        if ops.all_reduces:
+        for sums in ops.all_reduces:
             reduce = scaled(self._coefficients.all_reduce(), self.collective_scale)
-            link_bytes_per_s = context.gpu.link.bandwidth_bytes_per_s
-            message = ops.all_reduce_bytes * tokens
-            total_s += ops.all_reduces * all_reduce_s(reduce, link_bytes_per_s, message, context.tensor_parallel)
+            link_bytes_per_s = self._context.gpu.link.bandwidth_bytes_per_s
+            total_s += sums.count * all_reduce_s(
+                reduce, link_bytes_per_s, sums.token_bytes * tokens, sums.ranks
+            )
         found: list[float] = total_s.tolist()
         return found
 
@@ -161,11 +171,18 @@ class Roofline:
         )
 
     def _experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
+        """Return the time of a layer's experts on the GPU that has the most of them to do."""
+        import numpy as np
+
+        together = experts.groups * tokens
+        pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
+        visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
+        visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
         return experts_s(
             scaled(self._coefficients.experts(experts.dtype), self.gemm_scale),
             self._peaks(experts.dtype),
-            pairs=experts.experts_per_token * tokens,
-            visited=expected_experts(experts.experts, experts.experts_per_token, tokens),
+            pairs=pairs,
+            visited=visited,
             hidden=experts.hidden,
             weights=experts.weights,
             element_bytes=BYTES_PER_ELEMENT[experts.dtype],

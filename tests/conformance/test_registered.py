@@ -24,7 +24,7 @@ PARAMETERS = {
     SCHEDULERS.kind: {"sjf": [{"predictor": {"name": name}} for name in ("oracle", "noisy", "constant")]},
     PREDICTORS.kind: {"noisy": [{}, {"sigma": 0.0}]},
     LATENCY_MODELS.kind: {
-        "roofline": [{}, {"gemm_efficiency": 0.9, "kernel_s": 3e-6}],
+        "roofline": [{}, {"gemm_scale": 1.1, "collective_scale": 2.0}],
         "constant": [{"step_s": 0.01}],
         "linear": [
             {"base_s": 5e-3},

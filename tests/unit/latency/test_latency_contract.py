@@ -147,7 +147,7 @@ def test_registry_builds_every_model_by_name() -> None:
         UNLIMITED_STEPS,
     )
     assert LATENCY_MODELS.build("linear", {"base_s": 0.5}).base_s == 0.5
-    assert LATENCY_MODELS.build("roofline", {"gemm_efficiency": 0.5}).gemm_efficiency == 0.5
+    assert LATENCY_MODELS.build("roofline", {"gemm_scale": 1.5}).gemm_scale == 1.5
     with pytest.raises(PluginError, match="unknown latency model"):
         LATENCY_MODELS.resolve("rooflin")
 
@@ -161,8 +161,8 @@ def test_registry_builds_every_model_by_name() -> None:
         ("constant", {"step_s": float("nan")}),
         ("linear", {"base_s": 1, "per_sequence_s": -1}),
         ("linear", {"base_s": 1, "per_token_s": 1}),
-        ("roofline", {"gemm_efficiency": 1.01}),
-        ("roofline", {"kv_efficiency": 0}),
+        ("roofline", {"gemm_scale": 0}),
+        ("roofline", {"memory_scale": -1}),
         ("roofline", {"kernel_s": -1e-3}),
     ],
 )

@@ -22,7 +22,7 @@ def test_a_minimal_scenario_gets_every_default(load, minimal):
     assert (pool.engine.kv_block_tokens, pool.engine.gpu_memory_utilization) == (16, 0.9)
     assert pool.engine.chunked_prefill and pool.engine.leap and not pool.engine.prefix_caching
     assert pool.latency.name == "roofline"
-    assert 0 < pool.latency.parameters["memory_efficiency"] <= 1
+    assert pool.latency.parameters["memory_scale"] == 1.0
     assert scenario.policies.scheduler.name == "fcfs"
     assert (scenario.run.horizon_s, scenario.run.warm_up_s, scenario.run.drain) == (None, 0.0, True)
     assert scenario.cost.gpu_usd_per_h is None

@@ -77,8 +77,8 @@ def test_the_last_override_wins(load, minimal):
             "name.\n  hint: did you mean 'name'?",
         ),
         (
-            "cluster.pools.main.latency.kernel_s=1",
-            "--set cluster.pools.main.latency.kernel_s=1: cluster.pools.0.latency.name: missing key. "
+            "cluster.pools.main.latency.gemm_scale=1",
+            "--set cluster.pools.main.latency.gemm_scale=1: cluster.pools.0.latency.name: missing key. "
             "expected the name of a component.",
         ),
         (

@@ -38,7 +38,7 @@ def test_the_resolved_scenario_writes_every_default(load, minimal):
     assert list(data) == ["name", "seed", "workload", "cluster", "policies", "run", "slo", "cost"]
     pool = data["cluster"]["pools"][0]
     assert pool["engine"]["kv_blocks"] is None and pool["engine"]["leap"] is True
-    assert pool["latency"]["name"] == "roofline" and "kernel_s" in pool["latency"]
+    assert pool["latency"]["name"] == "roofline" and "gemm_scale" in pool["latency"]
     assert data["workload"]["generator"]["duration_s"] is None
 
 
@@ -101,7 +101,7 @@ def test_the_hash_is_pinned(load, minimal):
         "workload.generator.output_tokens.sigma=0.6",
         "workload.generator.output_tokens={distribution: exponential, mean: 20}",
         "cluster.pools.main.engine.leap=false",
-        "cluster.pools.main.latency={name: roofline, kernel_s: 0.5}",
+        "cluster.pools.main.latency={name: roofline, gemm_scale: 0.5}",
         "policies.router=least_requests",
         "slo.ttft_s=1",
         "workload.window={end_s: 5}",
