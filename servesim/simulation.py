@@ -156,6 +156,9 @@ def simulate(
         account = cluster.run(
             workload.frames(), scenario.run, loop=loop, on_tick=on_tick, stop_when=stop_when
         )
+        for facts, pool in zip(provenance["pools"], pools, strict=True):
+            # Known after the run only: which prices lay beyond what was measured.
+            facts["latency_extrapolated"] = getattr(pool.latency, "extrapolated", {})
         if account.follow_ups_not_sent is not None:
             workload.notes["follow_ups_not_sent"] = account.follow_ups_not_sent
         result = recorder.result(

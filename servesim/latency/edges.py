@@ -24,6 +24,8 @@ class Edges:
         """Count a price at *value* if that lies beyond *edge*."""
         if value <= edge:
             return
-        known = self.beyond.setdefault(axis, {"measured_to": float(edge), "used_to": float(value), "prices": 0})
+        known = self.beyond.setdefault(
+            axis, {"measured_to": float(edge), "used_to": float(value), "prices": 0}
+        )
         known["used_to"] = max(known["used_to"], float(value))
         known["prices"] += 1

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
 from servesim.latency.edges import Edges
-from servesim.latency.parallel import Price
 from servesim.latency.operators import kv_bytes_per_token_layer
+from servesim.latency.parallel import Price
 from servesim.profiles import AttentionProfile, Grid
 from servesim.profiles.grid import bracket, half
 
-_Line = tuple[float, float | None, float, float, float]
-"""Start and end in tokens of context, time at the start, slope per token, growth per step."""
+_Line = tuple[float, float]
+"""Time at no context, and slope per token of context."""
 
 _Chunk = tuple[float, list[tuple[int, float]]]
 """What a chunk takes alone, and its corners on the grid of chunks beside decodes."""
@@ -72,15 +72,13 @@ class MeasuredAttention:
         self._prefill_grid = self._bounded_prefill(prefill, context)
         self._empty_s = layers * self._prefill_grid(0, 0)
         self._mixed = (
-            None
-            if profile.mixed is None
-            else profile.mixed.extended("chunk", budget, of_both).raised()
+            None if profile.mixed is None else profile.mixed.extended("chunk", budget, of_both).raised()
         )
         self._alone_s: list[float] = (layers * self._prefill_grid.values).ravel().tolist()
-        self._chunk_edge, self._start_edge = (
-            (points[-1] for points in profile.prefill.axes.values())
-        )
-        self._decode: dict[int, tuple[list[float], list[_Line]]] = {}
+        self._chunk_edge, self._start_edge = (points[-1] for points in profile.prefill.axes.values())
+        self._contexts = self._decode_grid.axes["context"]
+        self._last = len(self._contexts)
+        self._lines: dict[int, list[_Line]] = {}
         self._both: dict[int, list[float]] = {}
         self._chunks: dict[tuple[int, int], _Chunk] = {}
         self._means: list[float] = [] if self._mixed is None else self._mixed.axes["context"]
@@ -95,7 +93,10 @@ class MeasuredAttention:
         )
         window = self._window or float("inf")
         return grid.raised(
-            [[n * min(mean, window) * read_s for mean in grid.axes["context"]] for n in grid.axes["sequences"]]
+            [
+                [n * min(mean, window) * read_s for mean in grid.axes["context"]]
+                for n in grid.axes["sequences"]
+            ]
         )
 
     def _bounded_prefill(self, grid: Grid, context: LatencyContext) -> Grid:
@@ -106,7 +107,10 @@ class MeasuredAttention:
         if self._window is not None:
             return grid.raised()
         return grid.raised(
-            [[chunk * (start + chunk / 2) * pair_s for start in grid.axes["start"]] for chunk in grid.axes["chunk"]]
+            [
+                [chunk * (start + chunk / 2) * pair_s for start in grid.axes["start"]]
+                for chunk in grid.axes["chunk"]
+            ]
         )
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
@@ -115,32 +119,30 @@ class MeasuredAttention:
         if not sequences:
             return self._beside_chunks(batch, 0.0), 0.0, 1
         context_tokens = batch.context_tokens
-        knots, lines = self._decode.get(sequences) or self._fill(sequences)
-        start, end, start_s, slope_s, growth_s = lines[bisect_right(knots, context_tokens)]
-        first_s = start_s + slope_s * (context_tokens - start)
+        place = bisect_right(self._contexts, context_tokens / sequences)
+        zero_s, slope_s = (self._lines.get(sequences) or self._fill(sequences))[place]
+        first_s = zero_s + slope_s * context_tokens
         if batch.chunks:
             return self._beside_chunks(batch, first_s), 0.0, 1
-        if end is None:
-            if context_tokens > start and self._window is None:
-                self._edges.note("context", start / sequences, context_tokens / sequences)
-            return first_s, growth_s, UNLIMITED_STEPS
-        steps = int(end - context_tokens) // sequences + 1
-        return first_s, (growth_s if steps > 1 else 0.0), steps
+        if place == self._last:
+            if self._window is None:
+                self._edges.note("context", self._contexts[-1], context_tokens / sequences)
+            return first_s, slope_s * sequences, UNLIMITED_STEPS
+        steps = int(sequences * self._contexts[place] - context_tokens) // sequences + 1
+        return first_s, (slope_s * sequences if steps > 1 else 0.0), steps
 
-    def _fill(self, sequences: int) -> tuple[list[float], list[_Line]]:
-        """Work out, for *sequences*, the points in tokens of context, and the line before each and after the last."""
+    def _fill(self, sequences: int) -> list[_Line]:
+        """Work out, for *sequences* decodes, the line before each point of the context and after the last."""
         self._edges.note("sequences", self._decode_grid.axes["sequences"][-1], sequences)
         curve = self._decode_grid.at("sequences", sequences)
-        points = curve.axes["context"]
-        ends = [0.0, *points, 2.0 * points[-1]]
+        ends = [0.0, *self._contexts, 2.0 * self._contexts[-1]]
         values = [self._layers * curve(point) for point in ends]
         lines: list[_Line] = []
         for low, high, before_s, after_s in zip(ends, ends[1:], values, values[1:], strict=False):
             slope_s = (after_s - before_s) / (sequences * (high - low))
-            end = None if high == ends[-1] else sequences * high
-            lines.append((sequences * low, end, before_s, slope_s, slope_s * sequences))
-        filled = self._decode[sequences] = ([sequences * point for point in points], lines)
-        return filled
+            lines.append((before_s - slope_s * sequences * low, slope_s))
+        self._lines[sequences] = lines
+        return lines
 
     def _beside_chunks(self, batch: BatchShape, decode_s: float) -> float:
         """Return the time of a step with chunks of prompts, whose decodes alone take *decode_s*.
@@ -164,13 +166,10 @@ class MeasuredAttention:
                 for place, weight in corners:
                     before_s = both[place + low]
                     first_s += weight * (before_s + share * (both[place + high] - before_s))
-                if first_s < decode_s:
-                    first_s = decode_s
-                if first_s < alone_s:
-                    first_s = alone_s
+                first_s = max(first_s, decode_s)
+                first_s = max(first_s, alone_s)
             others_s += other_s
-            if first_s - other_s > most_s:
-                most_s = first_s - other_s
+            most_s = max(most_s, first_s - other_s)
         return others_s + most_s
 
     def _fill_both(self, sequences: int) -> list[float]:

@@ -8,6 +8,7 @@ measured, the function's slope elsewhere, and the function alone where nothing o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import log2
 from typing import Any
 
@@ -16,8 +17,8 @@ from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype
-from servesim.latency.efficiency import SEPARATE, Peaks
-from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
+from servesim.latency.efficiency import Mixed, Peaks
+from servesim.latency.operators import AllReduces, Attention, Matrix, RoutedExperts, operators
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
 from servesim.profiles.aiconfigurator import CACHE_BYTES, OperatorTables
 from servesim.profiles.grid import ragged_grid, total
@@ -42,12 +43,13 @@ class _Costs:
 
     def __init__(self, tables: OperatorTables, context: LatencyContext) -> None:
         self._tables, self._context = tables, context
-        self._operators = operators(context.model, context.tensor_parallel)
+        self._operators = operators(context.model, context.parallelism)
         self._coefficients = KernelCoefficients(gpu=context.gpu)
         self._fitted: list[str] = []
         self._gemms: dict[str, dict[tuple[float, ...], list[tuple[float, float]]]] = {}
 
     def profile(self) -> LayerProfile:
+        """Return all of them as a profile of layers, those that count by tokens as totals of a step."""
         ops, context = self._operators, self._context
         per_step = {f"matrix {i}": self._matrix(matrix) for i, matrix in enumerate(ops.matrices)}
         if ops.experts:
@@ -113,38 +115,60 @@ class _Costs:
         )
 
     def _experts(self, experts: RoutedExperts) -> Grid:
-        """Return the time of the routed experts of all layers, by tokens of one data-parallel group."""
-        context, moe = self._context, self._context.model.moe
-        assert moe is not None
-        coefficients, peaks = self._coefficients.experts(experts.dtype), self._peaks(experts.dtype)
-        ranks = context.tensor_parallel * context.data_parallel
-        tensor, expert = (1, ranks) if context.expert_parallel else (ranks, 1)
+        """Return the time of the routed experts of all layers, by tokens of one data-parallel group.
 
-        def fitted(tokens: float, shape: Sequence[float]) -> float:
-            hidden, width, per_token, count, tensor_ranks, expert_ranks = shape
-            return float(
-                efficiency.experts_s(
-                    coefficients,
-                    peaks,
-                    pairs=per_token * tokens / expert_ranks,
-                    visited=efficiency.expected_experts(int(count), int(per_token), tokens) / expert_ranks,
-                    hidden=hidden,
-                    weights=experts.weights / moe_weights * hidden * width / tensor_ranks,
-                    element_bytes=BYTES_PER_ELEMENT[experts.dtype],
-                )
-            )
-
-        # What one weight of hidden x width stands for: two or three matrices.
-        moe_weights = experts.hidden * moe.intermediate_size / context.tensor_parallel
-        wanted = (experts.hidden, moe.intermediate_size, moe.experts_per_token, moe.experts, tensor, expert)
-        known = _grouped(self._tables.experts(experts.dtype), 6)
-        groups = context.data_parallel
+        Measured were experts that are sliced; those that are spread over GPUs as a whole are scaled from them.
+        """
+        known = _grouped(self._tables.experts(experts.dtype), 4)
         if not known:
             self._fitted.append(f"experts in {experts.dtype}")
-            return self._curve((m / groups, experts.count * fitted(m, wanted)) for m in TOKENS)
+            return self._curve((m, experts.count * self._experts_s(experts, m)) for m in TOKENS)
+        matrices = self._context.model.mlp_matrices
+        wanted = (
+            experts.hidden,
+            experts.weights / matrices / experts.hidden,
+            experts.experts_per_token,
+            experts.experts,
+        )
         shape = _nearest(known, wanted)
+        hidden, width, per_token, count = shape
+        measured = replace(
+            experts,
+            experts=int(count),
+            experts_per_token=int(per_token),
+            hidden=int(hidden),
+            weights=matrices * hidden * width,
+            groups=1,
+            ranks=1,
+        )
         return self._curve(
-            (m / groups, experts.count * seconds * fitted(m, wanted) / fitted(m, shape)) for m, seconds in known[shape]
+            (
+                tokens / experts.groups,
+                experts.count
+                * seconds
+                * self._experts_s(experts, tokens / experts.groups)
+                / self._experts_s(measured, tokens),
+            )
+            for tokens, seconds in known[shape]
+        )
+
+    def _experts_s(self, experts: RoutedExperts, tokens: float) -> float:
+        """Return the fitted time of a layer's experts on the GPU that has the most of them to do."""
+        coefficients, peaks = self._coefficients.experts(experts.dtype), self._peaks(experts.dtype)
+        together, ranks = experts.groups * tokens, experts.ranks
+        visited = efficiency.expected_experts(experts.experts, experts.experts_per_token, together) / ranks
+        pairs = efficiency.busiest(experts.experts_per_token * together / ranks, ranks)
+        visited = efficiency.busiest(visited, ranks)
+        return float(
+            efficiency.experts_s(
+                coefficients,
+                peaks,
+                pairs=pairs,
+                visited=min(visited, experts.experts / experts.ranks),
+                hidden=experts.hidden,
+                weights=experts.weights,
+                element_bytes=BYTES_PER_ELEMENT[experts.dtype],
+            )
         )
 
     def _elementwise(self) -> Grid:
@@ -154,18 +178,21 @@ class _Costs:
         return self._curve(
             (
                 m,
-                efficiency.elementwise_s(coefficients, peaks, ops.elementwise_bytes * m, ops.elementwise_kernels),
+                efficiency.elementwise_s(
+                    coefficients, peaks, ops.elementwise_bytes * m, ops.elementwise_kernels
+                ),
             )
             for m in TOKENS
         )
 
     def _all_reduces(self) -> Grid | None:
-        """Return the all-reduces of a step, by tokens."""
-        ops, context, ranks = self._operators, self._context, self._context.tensor_parallel
-        if not ops.all_reduces:
-            return None
-        coefficients, link = self._coefficients.all_reduce(), context.gpu.link.bandwidth_bytes_per_s
-        count, token_bytes = ops.all_reduces, ops.all_reduce_bytes
+        """Return the sums of a step over GPUs, by tokens."""
+        sums = self._operators.all_reduces
+        return total([self._sums(each) for each in sums]) if sums else None
+
+    def _sums(self, sums: AllReduces) -> Grid:
+        coefficients = self._coefficients.all_reduce()
+        link = self._context.gpu.link.bandwidth_bytes_per_s
 
         def fitted(message_bytes: float, gpus: float) -> float:
             return float(efficiency.all_reduce_s(coefficients, link, message_bytes, int(gpus)))
@@ -173,11 +200,11 @@ class _Costs:
         known = _grouped(self._tables.all_reduce(), 1)
         if not known:
             self._fitted.append("all-reduces")
-            return self._curve((m, count * fitted(m * token_bytes, ranks)) for m in TOKENS)
-        (gpus,) = _nearest(known, (ranks,))
+            return self._curve((m, sums.count * fitted(m * sums.token_bytes, sums.ranks)) for m in TOKENS)
+        (gpus,) = shape = _nearest(known, (sums.ranks,))
         return self._curve(
-            (size / token_bytes, count * seconds * fitted(size, ranks) / fitted(size, gpus))
-            for size, seconds in known[(gpus,)]
+            (size / sums.token_bytes, sums.count * seconds * fitted(size, sums.ranks) / fitted(size, gpus))
+            for size, seconds in known[shape]
         )
 
     def _curve(self, points: Iterable[tuple[float, float]]) -> Grid:
@@ -192,7 +219,7 @@ class _Costs:
             self._peaks("bf16"),
             decode=self._coefficients.decode(kv_dtype, latent=latent),
             prefill=self._coefficients.prefill(kv_dtype, latent=latent),
-            mixed=SEPARATE,
+            mixed=Mixed(reread_share=0.0),
             layers=1,
             window=window,
         )
@@ -222,9 +249,9 @@ class _Costs:
             batch = BatchShape(int(sequences), sequences * context_tokens)
             fitted_s = measured(batch)
             # What was read from the cache comes from memory in a model, where other layers come between.
-            if 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0):
-                seconds = max(seconds, fitted_s)
-            rows.append((sequences, context_tokens, seconds * price(batch) / fitted_s))
+            cached = 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0)
+            least_s = fitted_s if cached else 0.0
+            rows.append((sequences, context_tokens, max(seconds, least_s) * price(batch) / fitted_s))
         return _decode_grid(rows)
 
     def _prefill(self, wanted: tuple[float, ...], price: Callable[[BatchShape], float]) -> Grid:
@@ -248,7 +275,9 @@ class _Costs:
         starts = sorted({*STARTS, int(window)})
         values = [
             [
-                seconds * price(BatchShape(0, 0, [(int(chunk), start)])) / price(BatchShape(0, 0, [(int(chunk), 0)]))
+                seconds
+                * price(BatchShape(0, 0, [(int(chunk), start)]))
+                / price(BatchShape(0, 0, [(int(chunk), 0)]))
                 for start in starts
             ]
             for chunk, seconds in known
@@ -312,7 +341,9 @@ def _decode_grid(rows: Iterable[tuple[float, float, float]]) -> Grid:
     return ragged_grid(rows, ("sequences", "context"))
 
 
-def _grouped(rows: list[tuple[float, ...]], shape: int, *, values: int = 1) -> dict[tuple[float, ...], list[Any]]:
+def _grouped(
+    rows: list[tuple[float, ...]], shape: int, *, values: int = 1
+) -> dict[tuple[float, ...], list[Any]]:
     """Return the last ``values + 1`` elements of *rows* by their first *shape* ones."""
     found: dict[tuple[float, ...], list[Any]] = {}
     for row in rows:
@@ -322,7 +353,9 @@ def _grouped(rows: list[tuple[float, ...]], shape: int, *, values: int = 1) -> d
 
 def _nearest(known: Iterable[tuple[float, ...]], wanted: Sequence[float]) -> tuple[float, ...]:
     """Return the shape that is fewest doublings away."""
-    return min(known, key=lambda shape: (sum(abs(log2(a / b)) for a, b in zip(shape, wanted, strict=True)), shape))
+    return min(
+        known, key=lambda shape: (sum(abs(log2(a / b)) for a, b in zip(shape, wanted, strict=True)), shape)
+    )
 
 
 def _nearest_attention(known: Iterable[tuple[float, ...]], wanted: Sequence[float]) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ the error.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -74,6 +74,7 @@ class Table:
         if tables is None:
             profile = read_layer_profile(self.path, tensor_parallel=context.tensor_parallel)
             _check_is_of(profile, context, self.path)
+            _check_groups(profile, context, self.path)
         else:
             _check_gpu(tables, context, self.path)
             profile = profile_of(tables, context)
@@ -88,14 +89,17 @@ class Table:
         self._prices = StepPrices(self, context)
 
     @property
-    def notes(self) -> dict[str, Any]:
-        """What the prices rest on besides the tables: fitted functions, and shapes beyond what was measured."""
-        found: dict[str, Any] = {"measured": self._profile.engine}
+    def sources(self) -> dict[str, str]:
+        """What was measured, by which engine, and what was not, for which fitted functions stand in."""
+        found = {"measured": self._profile.engine}
         if self._profile.fitted:
-            found["not_measured"] = list(self._profile.fitted)
-        if self._edges.beyond:
-            found["extrapolated"] = self._edges.beyond
+            found["fitted"] = ", ".join(self._profile.fitted)
         return found
+
+    @property
+    def extrapolated(self) -> dict[str, dict[str, float]]:
+        """The axes beyond whose last point prices were asked for: to where, and how many were worked out there."""
+        return self._edges.beyond
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
         """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`."""
@@ -120,7 +124,9 @@ class Table:
     def _summed(self, profile: LayerProfile, roofline: Roofline) -> Grid:
         """Return the time of a step by tokens, extended by the roofline to what a step may hold."""
         context = self._context
-        layers = [Grid(curve.axes, curve.values * context.model.layers) for curve in profile.per_layer.values()]
+        layers = [
+            Grid(curve.axes, curve.values * context.model.layers) for curve in profile.per_layer.values()
+        ]
         curve = total([*layers, *profile.per_step.values()])
         self._tokens_edge = curve.axes["tokens"][-1]
         most = context.max_num_batched_tokens + context.max_num_seqs
@@ -133,9 +139,14 @@ class Table:
         """Return what the matrices take at peak FLOP/s, or to read at peak bandwidth."""
         context = self._context
         found = 0.0
-        for matrix in operators(context.model, context.tensor_parallel).matrices:
+        for matrix in operators(context.model, context.parallelism).matrices:
             weights = matrix.n * matrix.k
-            compute_s = 2.0 * weights * tokens / context.gpu.peak_flops_per_s(compute_dtype(context.gpu, matrix.dtype))
+            compute_s = (
+                2.0
+                * weights
+                * tokens
+                / context.gpu.peak_flops_per_s(compute_dtype(context.gpu, matrix.dtype))
+            )
             read_s = weights * BYTES_PER_ELEMENT[matrix.dtype] / context.gpu.memory_bandwidth_bytes_per_s
             found += matrix.count * max(compute_s, read_s)
         return found
@@ -151,7 +162,8 @@ class Table:
         return Grid(
             {"tokens": ends},
             [
-                2 * context.model.layers
+                2
+                * context.model.layers
                 * (self.all_reduce_s + ring_s(tokens * token_bytes, ranks, link_bytes_per_s))
                 for tokens in ends
             ],
@@ -196,6 +208,16 @@ def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> 
             raise ScenarioError(
                 f"{path}: a profile of another model (got {what} {got}). expected {expected} of {model.name}"
             )
+
+
+def _check_groups(profile: LayerProfile, context: LatencyContext, path: Path) -> None:
+    """Refuse experts that data-parallel groups share, or that are spread over GPUs: they were measured otherwise."""
+    if profile.experts is not None and (context.data_parallel > 1 or context.expert_parallel):
+        raise ScenarioError(
+            f"{path}: experts of one group, sliced (got data_parallel {context.data_parallel}, expert_parallel "
+            f"{str(context.expert_parallel).lower()}). expected neither\n"
+            "  hint: operator tables price such replicas, as the roofline does"
+        )
 
 
 def _check_gpu(tables: LayerProfile | OperatorTables, context: LatencyContext, path: Path) -> None:

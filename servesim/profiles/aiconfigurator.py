@@ -1,8 +1,8 @@
 """Operator tables of NVIDIA AIConfigurator (Apache-2.0): one folder per GPU, kernels of an engine by shape, in ms.
 
-The folder holds ``gemm``, ``attention``, ``mla``, ``moe`` and ``comm``, in each the engine's versions, as Parquet. It may
-be a copy, or that of the installed package ``aiconfigurator-core``, which need not be there. Of several versions the
-newest that has a table counts; of several kernels for a shape the fastest, as engines choose.
+The folder holds ``gemm``, ``attention``, ``mla``, ``moe`` and ``comm``, in each the engine's versions, as Parquet. It
+may be a copy, or that of the installed package ``aiconfigurator-core``, which need not be there. Of several versions
+the newest that has a table counts; of several kernels for a shape the fastest, as engines choose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ SYSTEMS = {
 }
 """The package's folder of each GPU of the catalog."""
 
-DEVICES = {"A100-SXM4-80GB": "a100-80gb-sxm", "H100 80GB HBM3": "h100-sxm", "H200": "h200-sxm", "B200": "b200-sxm"}
+DEVICES = {
+    "A100-SXM4-80GB": "a100-80gb-sxm",
+    "H100 80GB HBM3": "h100-sxm",
+    "H200": "h200-sxm",
+    "B200": "b200-sxm",
+}
 """The catalog's name of each device that the tables call otherwise."""
 
 CACHE_BYTES = {"a100-80gb-sxm": 40e6, "h100-sxm": 50e6, "h200-sxm": 50e6, "b200-sxm": 126e6, "l40s": 96e6}
@@ -99,21 +104,28 @@ class OperatorTables:
         )
 
     def experts(self, dtype: str) -> list[tuple[float, ...]]:
-        """Return ``(hidden, width, experts per token, experts, tensor ranks, expert ranks, tokens, s)``.
+        """Return ``(hidden, width, experts per token, experts, tokens, s)`` of experts that tensor parallelism slices.
 
-        Tokens are those of all ranks. Evenly spread tokens where these were measured, else by the flattest power law.
+        Evenly spread tokens where these were measured, else by the flattest power law. Under expert parallelism the
+        kernels were given the tokens of all GPUs, which is not what one of them does. Hidden size 2688 and 22
+        experts per token are Nemotron's, which have no gate.
         """
-        shape = ["hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size", "num_tokens"]
+        shape = ["hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "num_tokens"]
         for distribution in ("balanced", "power_law_1.01"):
             rows = self._rows(
                 "moe/vllm/*/moe_perf.parquet",
                 shape,
                 moe_dtype=EXPERT_DTYPES.get(dtype),
                 distribution=distribution,
+                moe_ep_size=1,
             )
             if rows:
                 break
-        return rows
+        return [
+            (hidden, width / ranks, per_token, experts, tokens, seconds)
+            for hidden, width, per_token, experts, ranks, tokens, seconds in rows
+            if ranks <= 8 and hidden != 2688 and per_token != 22
+        ]
 
     def all_reduce(self) -> list[tuple[float, ...]]:
         """Return ``(ranks, bytes, s)`` of the engine's all-reduces in CUDA graphs."""
@@ -135,7 +147,9 @@ class OperatorTables:
             frame = frame.with_columns(window_size=0)
         needed = [*shape, *wanted, "latency"]
         if missing := [column for column in needed if column not in frame.columns]:
-            raise ServesimError(f"{path}: no column {missing[0]!r} (got {', '.join(frame.columns)}). expected it")
+            raise ServesimError(
+                f"{path}: no column {missing[0]!r} (got {', '.join(frame.columns)}). expected it"
+            )
         frame = frame.filter(*(pl.col(name) == value for name, value in wanted.items()))
         latency = pl.col("latency").cast(pl.Float64)
         bad = frame.filter(latency.is_null() | ~latency.is_finite() | (latency < 0))
@@ -163,7 +177,9 @@ def operator_tables(path: Path, gpu: str) -> OperatorTables | None:
         raise ServesimError(f"{tables[-1]}: unreadable ({error})") from error
     device = device.removeprefix("NVIDIA ")
     return OperatorTables(
-        folder=folder, gpu=DEVICES.get(device, device), engine=f"vllm {tables[-1].parent.name} (AIConfigurator)"
+        folder=folder,
+        gpu=DEVICES.get(device, device),
+        engine=f"vllm {tables[-1].parent.name} (AIConfigurator)",
     )
 
 

@@ -96,7 +96,7 @@ class Grid:
         """
         points = self.axes[axis]
         place, edge = list(self.axes).index(axis), points[-1]
-        more = []
+        more: list[float] = []
         while edge * 2 ** len(more) < end:
             more.append(edge * 2 ** (len(more) + 1))
         if not more or not edge > 0:
@@ -107,7 +107,9 @@ class Grid:
         base = np.array([growth(*point) for point in others]).reshape(last.shape)
         new = [
             last
-            * np.array([growth(*point[:place], value, *point[place + 1 :]) for point in others]).reshape(last.shape)
+            * np.array([growth(*point[:place], value, *point[place + 1 :]) for point in others]).reshape(
+                last.shape
+            )
             / base
             for value in more
         ]

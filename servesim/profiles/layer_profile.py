@@ -21,8 +21,8 @@ class AttentionProfile:
     prefill
         By ``chunk`` tokens of a prompt and the ``start`` tokens of it that are in the KV cache already.
     mixed
-        By ``chunk``, ``start``, ``sequences`` and ``context``, the first two as in *prefill*; None where steps that do both were not measured, and
-        are priced as the sum of their parts.
+        By ``chunk``, ``start``, ``sequences`` and ``context``, the first two as in *prefill*; None where steps that do
+        both were not measured, and are priced as the sum of their parts.
     """
 
     decode: Grid
