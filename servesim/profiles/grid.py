@@ -160,21 +160,29 @@ def grid_of(rows: Iterable[tuple[float, ...]], axes: Mapping[str, Sequence[float
     return Grid(axes, np.array([known[point] for point in points]).reshape(shape))
 
 
-def ragged_grid(rows: Iterable[tuple[float, float, float]], names: tuple[str, str]) -> Grid:
+def ragged_grid(
+    rows: Iterable[tuple[float, float, float]],
+    names: tuple[str, str],
+    *,
+    points: Sequence[float] | None = None,
+) -> Grid:
     """Return a grid of two axes from *rows* that lack some shapes: memory and time end different rows early.
 
-    Each line along the second axis is interpolated, and extrapolated as a `Grid` is, over all that were measured.
+    Each line along the second axis is interpolated, and extrapolated as a `Grid` is, over *points*, or else over all
+    that were measured.
     """
     lines: dict[float, dict[float, float]] = {}
     for first, second, value in rows:
         lines.setdefault(float(first), {})[float(second)] = float(value)
-    seconds = sorted({second for line in lines.values() for second in line})
+    if points is None:
+        points = sorted({second for line in lines.values() for second in line})
     values = []
     for first in sorted(lines):
         line = sorted(lines[first].items())
-        curve = Grid({names[1]: [second for second, _ in line]}, [value for _, value in line])
-        values.append([curve(second) for second in seconds])
-    return Grid({names[0]: sorted(lines), names[1]: seconds}, values)
+        # Raised first: a fall between two shapes, which is noise, must not be carried beyond the last.
+        curve = Grid({names[1]: [second for second, _ in line]}, [value for _, value in line]).raised()
+        values.append([curve(second) for second in points])
+    return Grid({names[0]: sorted(lines), names[1]: points}, values)
 
 
 def total(curves: Iterable[Grid]) -> Grid:

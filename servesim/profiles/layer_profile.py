@@ -85,10 +85,11 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
     ServesimError
         If there is no such folder, no known profiler wrote it, or it lacks that degree or a shape.
     """
-    from servesim.profiles import llmservingsim
+    from servesim.profiles import llmservingsim, vidur
 
     readers: list[tuple[Callable[[Path], bool], Callable[[Path, int], LayerProfile]]] = [
         (llmservingsim.is_profile, llmservingsim.read_profile),
+        (vidur.is_profile, vidur.read_profile),
     ]
     if not path.is_dir():
         raise ServesimError(f"{path}: no such folder. expected the folder of a layer profile")
@@ -97,5 +98,6 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
             return read_profile(path, tensor_parallel)
     raise ServesimError(
         f"{path}: no layer profile (got {', '.join(sorted(each.name for each in path.iterdir())[:8]) or 'nothing'}). "
-        "expected a folder of LLMServingSim with meta.yaml and tp1, tp2, ..."
+        "expected LLMServingSim's meta.yaml and tp1, tp2, ..., its older tp1/layers, Vidur's mlp.csv and "
+        "attention.csv, or AIConfigurator's gemm, attention, ..."
     )
