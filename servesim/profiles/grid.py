@@ -160,22 +160,15 @@ def grid_of(rows: Iterable[tuple[float, ...]], axes: Mapping[str, Sequence[float
     return Grid(axes, np.array([known[point] for point in points]).reshape(shape))
 
 
-def ragged_grid(
-    rows: Iterable[tuple[float, float, float]],
-    names: tuple[str, str],
-    *,
-    points: Sequence[float] | None = None,
-) -> Grid:
+def ragged_grid(rows: Iterable[tuple[float, float, float]], names: tuple[str, str]) -> Grid:
     """Return a grid of two axes from *rows* that lack some shapes: memory and time end different rows early.
 
-    Each line along the second axis is interpolated, and extrapolated as a `Grid` is, over *points*, or else over all
-    that were measured.
+    Each line along the second axis is interpolated, and extrapolated as a `Grid` is, over all that were measured.
     """
     lines: dict[float, dict[float, float]] = {}
     for first, second, value in rows:
         lines.setdefault(float(first), {})[float(second)] = float(value)
-    if points is None:
-        points = sorted({second for line in lines.values() for second in line})
+    points = sorted({second for line in lines.values() for second in line})
     values = []
     for first in sorted(lines):
         line = sorted(lines[first].items())

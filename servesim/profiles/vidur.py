@@ -8,7 +8,6 @@ prompts one at a time, and no step that does both.
 
 from __future__ import annotations
 
-from math import log2
 from pathlib import Path
 
 import polars as pl
@@ -157,24 +156,18 @@ def _attention(frame: pl.DataFrame, *, where: Path) -> AttentionProfile:
     tpu = "p50_ns" in frame.columns
     times = ("p50_ns", "p50_ns") if tpu else (TIME.format("attn_prefill"), TIME.format("attn_decode"))
     unit_s = 1e-9 if tpu else 1e-3
+    # LLMServingSim 1 counts a chunk among its cached tokens: its chunks of any size take the same after as many.
+    counted_in = bool((prefill["kv_cache_size"] >= prefill["prefill_chunk_size"]).all())
     chunks = measured(prefill, ("prefill_chunk_size", "kv_cache_size", times[0]), where=where)
     batches = measured(decode, ("batch_size", "kv_cache_size", times[1]), where=where)
-    # LLMServingSim 1 counts a chunk among its cached tokens, and those of a batch together: else its decodes would
-    # beat the memory's peak bandwidth, and its chunks of any size would take the same after the same cached tokens.
-    counted_in = bool((prefill["kv_cache_size"] >= prefill["prefill_chunk_size"]).all())
-    prefill_rows = [
-        (chunk, kv - chunk if counted_in else kv, time * unit_s) for chunk, kv, time in chunks.iter_rows()
-    ]
-    decode_rows = [
-        (count, kv / count if counted_in else kv, time * unit_s)
-        for count, kv, time in batches.iter_rows()
-        if kv >= count or not counted_in
-    ]
-    longest = max(context for _, context, _ in decode_rows)
-    contexts = [2**power for power in range(int(log2(max(1, longest))) + 1)] if counted_in else None
     return AttentionProfile(
-        prefill=ragged_grid(prefill_rows, ("chunk", "start")),
-        decode=ragged_grid(decode_rows, ("sequences", "context"), points=contexts),
+        prefill=ragged_grid(
+            ((chunk, kv - counted_in * chunk, time * unit_s) for chunk, kv, time in chunks.iter_rows()),
+            ("chunk", "start"),
+        ),
+        decode=ragged_grid(
+            ((count, kv, time * unit_s) for count, kv, time in batches.iter_rows()), ("sequences", "context")
+        ),
     )
 
 
