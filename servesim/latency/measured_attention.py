@@ -59,8 +59,11 @@ class MeasuredAttention:
         window: int | None = None,
     ) -> None:
         self._layers, self._edges, self._window = layers, edges, window
-        self._decode_grid = self._bounded_decode(profile.decode, context)
-        budget = context.max_num_batched_tokens
+        budget, longest, most = (
+            context.max_num_batched_tokens,
+            context.model.context_tokens,
+            context.max_num_seqs,
+        )
 
         def of_chunk(chunk: float, start: float) -> float:
             return growth(BatchShape(0, 0, [(round(chunk), round(start))]))
@@ -68,16 +71,21 @@ class MeasuredAttention:
         def of_both(chunk: float, start: float, sequences: float, mean: float) -> float:
             return growth(BatchShape(round(sequences), sequences * mean, [(round(chunk), round(start))]))
 
-        prefill = profile.prefill.extended("chunk", budget, of_chunk)
+        decode = profile.decode.extended("context", longest).extended("sequences", most)
+        self._decode_grid = self._bounded_decode(decode, context)
+        prefill = profile.prefill.extended("chunk", budget, of_chunk).extended("start", longest)
         self._prefill_grid = self._bounded_prefill(prefill, context)
         self._empty_s = layers * self._prefill_grid(0, 0)
-        self._mixed = (
-            None if profile.mixed is None else profile.mixed.extended("chunk", budget, of_both).raised()
-        )
+        self._mixed = None
+        if profile.mixed is not None:
+            mixed = profile.mixed.extended("chunk", budget, of_both).extended("start", longest)
+            self._mixed = mixed.extended("context", longest).extended("sequences", most).raised()
         self._alone_s: list[float] = (layers * self._prefill_grid.values).ravel().tolist()
         self._chunk_edge, self._start_edge = (points[-1] for points in profile.prefill.axes.values())
+        self._sequences_edge, self._context_edge = (points[-1] for points in profile.decode.axes.values())
         self._contexts = self._decode_grid.axes["context"]
         self._last = len(self._contexts)
+        self._edge_place = self._contexts.index(self._context_edge) + 1
         self._lines: dict[int, list[_Line]] = {}
         self._both: dict[int, list[float]] = {}
         self._chunks: dict[tuple[int, int], _Chunk] = {}
@@ -124,16 +132,16 @@ class MeasuredAttention:
         first_s = zero_s + slope_s * context_tokens
         if batch.chunks:
             return self._beside_chunks(batch, first_s), 0.0, 1
+        if place >= self._edge_place and self._window is None:
+            self._edges.note("context", self._context_edge, context_tokens / sequences)
         if place == self._last:
-            if self._window is None:
-                self._edges.note("context", self._contexts[-1], context_tokens / sequences)
             return first_s, slope_s * sequences, UNLIMITED_STEPS
         steps = int(sequences * self._contexts[place] - context_tokens) // sequences + 1
         return first_s, (slope_s * sequences if steps > 1 else 0.0), steps
 
     def _fill(self, sequences: int) -> list[_Line]:
         """Work out, for *sequences* decodes, the line before each point of the context and after the last."""
-        self._edges.note("sequences", self._decode_grid.axes["sequences"][-1], sequences)
+        self._edges.note("sequences", self._sequences_edge, sequences)
         curve = self._decode_grid.at("sequences", sequences)
         ends = [0.0, *self._contexts, 2.0 * self._contexts[-1]]
         values = [self._layers * curve(point) for point in ends]

@@ -70,13 +70,14 @@ class Table:
             If they cannot be read, or are of another GPU or model.
         """
         self._context, self._edges = context, Edges()
-        tables = operator_tables(self.path, context.gpu.name)
+        path = Path(self.path)
+        tables = operator_tables(path, context.gpu.name)
         if tables is None:
-            profile = read_layer_profile(self.path, tensor_parallel=context.tensor_parallel)
-            _check_is_of(profile, context, self.path)
-            _check_groups(profile, context, self.path)
+            profile = read_layer_profile(path, tensor_parallel=context.tensor_parallel)
+            _check_is_of(profile, context, path)
+            _check_experts(profile, context, path)
         else:
-            _check_gpu(tables, context, self.path)
+            _check_gpu(tables, context, path)
             profile = profile_of(tables, context)
         self._profile = profile
         roofline = Roofline()
@@ -210,8 +211,10 @@ def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> 
             )
 
 
-def _check_groups(profile: LayerProfile, context: LatencyContext, path: Path) -> None:
-    """Refuse experts that data-parallel groups share, or that are spread over GPUs: they were measured otherwise."""
+def _check_experts(profile: LayerProfile, context: LatencyContext, path: Path) -> None:
+    """Refuse a profile without the model's experts, and experts that are not as they were measured."""
+    if context.model.moe and profile.experts is None:
+        raise ScenarioError(f"{path}: no experts. expected a profile with those of {context.model.name}")
     if profile.experts is not None and (context.data_parallel > 1 or context.expert_parallel):
         raise ScenarioError(
             f"{path}: experts of one group, sliced (got data_parallel {context.data_parallel}, expert_parallel "

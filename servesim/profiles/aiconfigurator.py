@@ -167,7 +167,8 @@ def operator_tables(path: Path, gpu: str) -> OperatorTables | None:
     ServesimError
         If *path* is the package's word, and it is not installed or has no tables of *gpu*.
     """
-    folder = _packaged(gpu) if str(path) == PACKAGE and not path.exists() else path
+    # A scenario's relative paths start from its folder: the word may have become a path.
+    folder = _packaged(gpu) if path.name == PACKAGE and not path.exists() else path
     tables = sorted(folder.glob("gemm/vllm/*/gemm_perf.parquet"), key=_version)
     if not tables:
         return None

@@ -2,7 +2,8 @@
 
 Between grid points values are interpolated linearly along every axis, which keeps them monotone where the points
 are. Beyond the last point of an axis they grow as over its last half: what is bound by computing or by memory
-grows linearly, and a single interval is too noisy to tell how fast. Below the first point they stay.
+grows linearly, and a single interval is too noisy to tell how fast. Below the first point they stay. Beyond the ends
+of several axes at once such lines may cross: a grid that is used so is extended first, and then raised.
 """
 
 from __future__ import annotations
@@ -88,32 +89,32 @@ class Grid:
             values = np.maximum.accumulate(values, axis=axis)
         return Grid(self.axes, values)
 
-    def extended(self, axis: str, end: float, growth: Callable[..., float]) -> Grid:
+    def extended(self, axis: str, end: float, growth: Callable[..., float] | None = None) -> Grid:
         """Return the grid with points up to *end* on *axis*, each twice the one before.
 
         A value there is that at the old edge times ``growth(*point) / growth(*edge)``, where the point and the edge
-        have one coordinate per axis.
+        have one coordinate per axis; without *growth*, as beyond the last point of any grid.
         """
-        points = self.axes[axis]
-        place, edge = list(self.axes).index(axis), points[-1]
-        more: list[float] = []
-        while edge * 2 ** len(more) < end:
+        points, place = self.axes[axis], list(self.axes).index(axis)
+        edge, more = points[-1], list[float]()
+        while 0 < edge * 2 ** len(more) < end:
             more.append(edge * 2 ** (len(more) + 1))
-        if not more or not edge > 0:
+        if not more:
             return self
-        axes = {**self.axes, axis: [*points, *more]}
-        others = list(product(*[[edge] if name == axis else each for name, each in self.axes.items()]))
         last = self.values.take([-1], axis=place)
-        base = np.array([growth(*point) for point in others]).reshape(last.shape)
-        new = [
-            last
-            * np.array([growth(*point[:place], value, *point[place + 1 :]) for point in others]).reshape(
-                last.shape
-            )
-            / base
-            for value in more
-        ]
-        return Grid(axes, np.concatenate([self.values, *new], axis=place))
+        if growth is None:
+            start = half(points)
+            slope = (last - self.values.take([start], axis=place)) / max(edge - points[start], 1e-300)
+            new = [last + slope * (value - edge) for value in more]
+        else:
+            corners = list(product(*[[edge] if name == axis else each for name, each in self.axes.items()]))
+
+            def grown(value: float) -> Floats:
+                there = [growth(*corner[:place], value, *corner[place + 1 :]) for corner in corners]
+                return np.array(there).reshape(last.shape)
+
+            new = [last * grown(value) / grown(edge) for value in more]
+        return Grid({**self.axes, axis: [*points, *more]}, np.concatenate([self.values, *new], axis=place))
 
 
 def half(points: Sequence[float]) -> int:
