@@ -156,9 +156,7 @@ def simulate(
         account = cluster.run(
             workload.frames(), scenario.run, loop=loop, on_tick=on_tick, stop_when=stop_when
         )
-        for facts, pool in zip(provenance["pools"], pools, strict=True):
-            # Known after the run only: which prices lay beyond what was measured.
-            facts["latency_extrapolated"] = getattr(pool.latency, "extrapolated", {})
+        _add_extrapolated(provenance, pools)
         if account.follow_ups_not_sent is not None:
             workload.notes["follow_ups_not_sent"] = account.follow_ups_not_sent
         result = recorder.result(
@@ -252,6 +250,12 @@ def _provenance(
             for pool in pools
         ],
     }
+
+
+def _add_extrapolated(provenance: dict[str, Any], pools: Sequence[Pool]) -> None:
+    """Add which prices lay beyond what was measured: known after the run only."""
+    for facts, pool in zip(provenance["pools"], pools, strict=True):
+        facts["latency_extrapolated"] = getattr(pool.latency, "extrapolated", {})
 
 
 def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, Any]]:

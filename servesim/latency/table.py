@@ -57,7 +57,7 @@ class Table:
 
     def __repr__(self) -> str:
         return (
-            f"Table(path={str(self.path)!r}, link_efficiency={self.link_efficiency}, "
+            f"Table(path={self.path!r}, link_efficiency={self.link_efficiency}, "
             f"all_reduce_s={self.all_reduce_s})"
         )
 
