@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
@@ -154,6 +155,7 @@ def simulate(
         account = cluster.run(
             workload.frames(), scenario.run, loop=loop, on_tick=on_tick, stop_when=stop_when
         )
+        _add_extrapolated(provenance, pools)
         if account.follow_ups_not_sent is not None:
             workload.notes["follow_ups_not_sent"] = account.follow_ups_not_sent
         result = recorder.result(
@@ -278,6 +280,12 @@ def _expected_error(pool: Pool, given: object) -> dict[str, Any] | str:
     )
 
 
+def _add_extrapolated(provenance: dict[str, Any], pools: Sequence[Pool]) -> None:
+    """Add which prices of the run lay beyond what was measured; prices that the summary asks for do not count."""
+    for facts, pool in zip(provenance["pools"], pools, strict=True):
+        facts["latency_extrapolated"] = deepcopy(getattr(pool.latency, "extrapolated", {}))
+
+
 def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the facts about the scenario's files, its plugins, and the objects that replace some of these."""
     objects = {place: type(plugin) for place, plugin in given.items() if plugin is not None}
@@ -288,7 +296,7 @@ def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, A
 def _catalog_version() -> str:
     """Return a digest of the catalog's data, which can change without a new version of the program."""
     folder, fitted = files("servesim.catalog"), files("servesim.latency") / "fitted"
-    paths = [folder / name for name in ("gpus.toml", "models.toml")]
+    paths = [folder / name for name in ("engines.toml", "gpus.toml", "models.toml")]
     paths += [fitted / f"{name}.toml" for name in MEASURED]
     content = b"".join(path.read_bytes() for path in paths)
     return hashlib.sha256(content).hexdigest()[:16]

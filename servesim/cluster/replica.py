@@ -375,7 +375,10 @@ class Replica:
             start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
-        if steps > 1 and not self.leap:
+        is_awaited = self.late and self._settle(
+            inf
+        )  # the next boundary may admit who came during the last step
+        if steps > 1 and (is_awaited or not self.leap):
             steps = 1
         elif steps > 1:
             if self.hidden:
@@ -386,8 +389,6 @@ class Replica:
                     steps = finish
             if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
                 steps = self._steps_in_memory(steps)
-        if self.late and self._settle(inf):  # the next boundary may admit them
-            steps = 1
         self.planned = steps = done + steps
         leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
         self.wake_s = wake_s = start_s + leap_s

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from servesim.catalog import Gpu, HostCosts, ModelArchitecture
+from servesim.catalog import Gpu, HostCosts, ModelArchitecture, Parallelism
 
 UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
@@ -83,6 +83,16 @@ class LatencyContext:
     expert_parallel: bool = False
     graph_tokens_max: int = 0
     host: HostCosts = NO_HOST
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """All degrees together."""
+        return Parallelism(
+            tensor=self.tensor_parallel,
+            data=self.data_parallel,
+            pipeline=self.pipeline_parallel,
+            expert=self.expert_parallel,
+        )
 
 
 class LatencyModel(Protocol):

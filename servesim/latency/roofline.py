@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from servesim.catalog import Parallelism
 from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
@@ -87,13 +86,7 @@ class Roofline:
                     f"roofline: {name}: no factor of times (got {getattr(self, name)!r}). expected more than 0."
                 )
         self._context = context
-        parallelism = Parallelism(
-            tensor=context.tensor_parallel,
-            data=context.data_parallel,
-            pipeline=context.pipeline_parallel,
-            expert=context.expert_parallel,
-        )
-        self._operators = operators(context.model, parallelism)
+        self._operators = operators(context.model, context.parallelism)
         self._coefficients = KernelCoefficients(gpu=context.gpu)
         self._blocks: dict[int, list[float]] = {}
         self._head_s = self._heads_s(context.max_num_seqs)

@@ -1,41 +1,54 @@
-"""Step time from measured layer tables.
+"""Step time from measured tables: layers of the model that runs, or operators that any model is put together from.
 
-The layers of the model that runs were measured on the GPU that it runs on (`servesim.profiles`); a step is their sum,
-plus all-reduces, which layer profilers leave out, and the host. Beyond the tables' edges times are extrapolated, and
-the result's provenance says so. docs/model/latency.md has the equations and the error.
+Layer profiles (`servesim.profiles`) hold one model on one GPU, operator tables (`servesim.latency.operator_costs`) the
+kernels of many models. Either way a step is the sum of what was measured, plus the host. Beyond the tables' edges
+times grow as the roofline does, and the result's provenance says so. docs/model/latency.md has the equations and
+the error.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
-from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
+from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.coefficients import compute_dtype
+from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
-from servesim.latency.operators import kv_bytes_per_token_layer
+from servesim.latency.measured_attention import MeasuredAttention, of_layers
+from servesim.latency.operator_costs import profile_of
+from servesim.latency.operators import operators
+from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
-from servesim.profiles import AttentionProfile, Grid, LayerProfile, read_layer_profile
+from servesim.latency.roofline import Roofline
+from servesim.profiles import Grid, LayerProfile, read_layer_profile
+from servesim.profiles.aiconfigurator import OperatorTables, operator_tables
+from servesim.profiles.grid import total
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Table:
-    """Layer times that a profiler measured for this model on this GPU.
+    """What a profiler measured on this GPU: the layers of this model, or operators of many.
 
     Parameters
     ----------
     path
-        Folder of the profile; LLMServingSim's for one model, GPU and number format.
+        Folder of a layer profile (LLMServingSim, Vidur) of one model, GPU and number format; or of the operator tables
+        of one GPU (AIConfigurator); or the word ``aiconfigurator``, for those of the installed package.
     link_efficiency
-        Share of the link's peak that an all-reduce attains.
+        Share of the link's peak that an all-reduce attains where none was measured.
     all_reduce_s
-        What an empty all-reduce takes.
+        What an empty all-reduce takes where none was measured.
     """
+
+    attention: Price
+    """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
 
     def __init__(self, *, path: Path, link_efficiency: _Share = 0.25, all_reduce_s: _Seconds = 20e-6) -> None:
         self.path = path
@@ -44,24 +57,50 @@ class Table:
 
     def __repr__(self) -> str:
         return (
-            f"Table(path={str(self.path)!r}, link_efficiency={self.link_efficiency}, "
+            f"Table(path={self.path!r}, link_efficiency={self.link_efficiency}, "
             f"all_reduce_s={self.all_reduce_s})"
         )
 
     def reset(self, context: LatencyContext) -> None:
-        """Read the profile.
+        """Read the tables.
 
         Raises
         ------
         ServesimError
-            If it cannot be read, or is one of another GPU or model.
+            If they cannot be read, or are of another GPU or model.
         """
-        profile = read_layer_profile(self.path, tensor_parallel=context.tensor_parallel)
-        _check_is_of(profile, context, self.path)
-        self._context = context
+        self._context, self._edges = context, Edges()
+        path = Path(self.path)
+        tables = operator_tables(path, context.gpu.name)
+        if tables is None:
+            profile = read_layer_profile(path, tensor_parallel=context.tensor_parallel)
+            _check_is_of(profile, context, path)
+            _check_experts(profile, context, path)
+        else:
+            _check_gpu(tables, context, path)
+            profile = profile_of(tables, context)
         self._profile = profile
-        self._attention = _Attention(profile.attention, context)
+        roofline = Roofline()
+        roofline.reset(context)
+        self._curve = self._summed(profile, roofline)
+        self._heads = total(profile.per_sequence.values()).raised() if profile.per_sequence else None
+        self._roofline = roofline
+        layers = self._layers(profile, roofline)
+        self.attention = layers[0].price if len(layers) == 1 else of_layers([each.price for each in layers])
         self._prices = StepPrices(self, context)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What was measured, by which engine, and what was not, for which fitted functions stand in."""
+        found = {"measured": self._profile.engine}
+        if self._profile.fitted:
+            found["fitted"] = ", ".join(self._profile.fitted)
+        return found
+
+    @property
+    def extrapolated(self) -> dict[str, dict[str, float]]:
+        """The axes beyond whose last point prices were asked for: to where, and how many were worked out there."""
+        return self._edges.beyond
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
         """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`."""
@@ -69,106 +108,98 @@ class Table:
 
     def tokens_s(self, tokens: int) -> float:
         """Return the time of all layers on *tokens* tokens, attention excepted."""
-        profile, context = self._profile, self._context
-        model, ranks = context.model, context.tensor_parallel
-        layer_s = sum(curve(tokens) for curve in profile.per_layer.values())
-        total_s = model.layers * layer_s + sum(curve(tokens) for curve in profile.per_step.values())
+        profile, model = self._profile, self._context.model
+        self._edges.note("tokens", self._tokens_edge, tokens)
+        total_s = self._curve(tokens)
         if model.moe and profile.experts is not None:
             visited = expected_experts(model.moe.experts, model.moe.experts_per_token, tokens)
             total_s += model.moe_layers * profile.experts(tokens, visited)
-        if ranks > 1:
-            message = float(tokens * model.hidden_size * ACTIVATION_BYTES)
-            link_bytes_per_s = self.link_efficiency * context.gpu.link.bandwidth_bytes_per_s
-            total_s += 2 * model.layers * (self.all_reduce_s + ring_s(message, ranks, link_bytes_per_s))
         return total_s
 
     def sequences_s(self, sequences: int) -> float:
         """Return the time of output head and sampling."""
-        return sum(curve(sequences) for curve in self._profile.per_sequence.values()) if sequences else 0.0
-
-    def attention(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks."""
-        return self._attention.mixed(batch) if batch.chunks else self._attention.decode(batch)
-
-
-class _Attention:
-    """Attention of all layers of a replica."""
-
-    def __init__(self, profile: AttentionProfile, context: LatencyContext) -> None:
-        model = context.model
-        self._layers = model.layers
-        self._read_s = (
-            kv_bytes_per_token_layer(model, context.tensor_parallel)
-            / context.gpu.memory_bandwidth_bytes_per_s
-        )
-        self._decode_grid = self._bounded(profile.decode)
-        self._prefill = profile.prefill.raised()
-        self._empty_s = self._prefill(0, 0)
-        self._mixed = None if profile.mixed is None else profile.mixed.raised()
-        self._decode: dict[int, tuple[list[float], list[float], list[float]]] = {}
-
-    def _bounded(self, grid: Grid) -> Grid:
-        """Return the grid of decodes with no value below the time to read their keys and values once."""
-        floor = [
-            [count * context * self._read_s for context in grid.axes["context"]]
-            for count in grid.axes["sequences"]
-        ]
-        return grid.raised(floor)
-
-    def decode(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of decodes alone: linear in the context between two points of the grid."""
-        sequences, context_tokens = batch.sequences, batch.context_tokens
-        knots, values, slopes = self._decode.get(sequences) or self._fill(sequences)
-        place = bisect_right(knots, context_tokens) - 1
-        first_s = values[place] + slopes[place] * (context_tokens - knots[place])
-        if place == len(slopes) - 1:
-            return first_s, slopes[place] * sequences, UNLIMITED_STEPS
-        steps = int(knots[place + 1] - context_tokens) // sequences + 1
-        return first_s, (slopes[place] * sequences if steps > 1 else 0.0), steps
-
-    def _fill(self, sequences: int) -> tuple[list[float], list[float], list[float]]:
-        """Work out knots in tokens of context, the times there, and the slopes after each, for *sequences*."""
-        points = self._decode_grid.axes["context"]
-        ends = [0.0, *points, 2.0 * points[-1]]
-        knots = [sequences * point for point in ends]
-        values = [self._layers * self._decode_grid(sequences, point) for point in ends]
-        slopes = [
-            (after - before) / (end - start)
-            for before, after, start, end in zip(values, values[1:], knots, knots[1:], strict=False)
-        ]
-        filled = self._decode[sequences] = (knots[:-1], values[:-1], slopes)
-        return filled
-
-    def mixed(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of a step with chunks of prompts, for this step alone.
-
-        One chunk is priced together with the decodes, as it was measured; each other one adds what it takes beyond an
-        empty kernel. Which is the one is chosen so that more work never takes less time: the dearest combination.
-        """
-        sequences, chunks = batch.sequences, batch.chunks
-        others = [max(0.0, self._prefill(tokens, start) - self._empty_s) for tokens, start in chunks]
         if not sequences:
-            firsts = [self._prefill(tokens, start) for tokens, start in chunks]
-        else:
-            context = batch.context_tokens / sequences
-            decode_s = self._decode_grid(sequences, context)
-            if self._mixed is None:
-                firsts = [decode_s + self._prefill(tokens, start) for tokens, start in chunks]
-            else:
-                firsts = [
-                    max(decode_s, self._mixed(tokens, start, sequences, context)) for tokens, start in chunks
-                ]
-        total_s = sum(others) + max([first - other for first, other in zip(firsts, others, strict=True)])
-        return self._layers * total_s, 0.0, 1
+            return 0.0
+        return self._roofline.sequences_s(sequences) if self._heads is None else self._heads(sequences)
+
+    def _summed(self, profile: LayerProfile, roofline: Roofline) -> Grid:
+        """Return the time of a step by tokens, extended by the roofline to what a step may hold."""
+        context = self._context
+        layers = [
+            Grid(curve.axes, curve.values * context.model.layers) for curve in profile.per_layer.values()
+        ]
+        curve = total([*layers, *profile.per_step.values()])
+        self._tokens_edge = curve.axes["tokens"][-1]
+        most = context.max_num_batched_tokens + context.max_num_seqs
+        curve = curve.extended("tokens", most, lambda tokens: roofline.tokens_s(round(tokens)))
+        curve = curve.raised([self._least_s(tokens) for tokens in curve.axes["tokens"]])
+        reduces = profile.all_reduces or self._assumed_all_reduces()
+        return curve if reduces is None else total([curve, reduces.raised()])
+
+    def _least_s(self, tokens: float) -> float:
+        """Return what the matrices take at peak FLOP/s, or to read at peak bandwidth."""
+        context = self._context
+        found = 0.0
+        for matrix in operators(context.model, context.parallelism).matrices:
+            weights = matrix.n * matrix.k
+            compute_s = (
+                2.0
+                * weights
+                * tokens
+                / context.gpu.peak_flops_per_s(compute_dtype(context.gpu, matrix.dtype))
+            )
+            read_s = weights * BYTES_PER_ELEMENT[matrix.dtype] / context.gpu.memory_bandwidth_bytes_per_s
+            found += matrix.count * max(compute_s, read_s)
+        return found
+
+    def _assumed_all_reduces(self) -> Grid | None:
+        """Return all-reduces that were not measured, as a start and a ring at a share of the link's peak."""
+        context, ranks = self._context, self._context.tensor_parallel
+        if ranks == 1:
+            return None
+        link_bytes_per_s = self.link_efficiency * context.gpu.link.bandwidth_bytes_per_s
+        token_bytes = float(context.model.hidden_size * ACTIVATION_BYTES)
+        ends = [0, 4096]
+        return Grid(
+            {"tokens": ends},
+            [
+                2
+                * context.model.layers
+                * (self.all_reduce_s + ring_s(tokens * token_bytes, ranks, link_bytes_per_s))
+                for tokens in ends
+            ],
+        )
+
+    def _layers(self, profile: LayerProfile, roofline: Roofline) -> list[MeasuredAttention]:
+        model, context = self._context.model, self._context
+        sliding = 0 if profile.window is None else model.sliding_layers
+
+        def growth(batch: BatchShape) -> float:
+            return roofline.attention(batch)[0]
+
+        found = []
+        if model.layers > sliding:
+            layers = model.layers - sliding
+            found.append(
+                MeasuredAttention(profile.attention, context, self._edges, layers=layers, growth=growth)
+            )
+        if sliding and profile.window is not None:
+            found.append(
+                MeasuredAttention(
+                    profile.window,
+                    context,
+                    self._edges,
+                    layers=sliding,
+                    growth=growth,
+                    window=model.sliding_window_tokens,
+                )
+            )
+        return found
 
 
 def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> None:
     """Refuse a profile of another GPU or model."""
-    measured, wanted = _squashed(profile.gpu), _squashed(context.gpu.name)
-    if measured and not (wanted.startswith(measured) or measured.startswith(wanted)):
-        raise ScenarioError(
-            f"{path}: a profile of another GPU (got {profile.gpu}). expected {context.gpu.name}"
-        )
+    _check_gpu(profile, context, path)
     model = context.model
     for what, got, expected in (
         ("heads", profile.heads, model.heads),
@@ -178,6 +209,25 @@ def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> 
             raise ScenarioError(
                 f"{path}: a profile of another model (got {what} {got}). expected {expected} of {model.name}"
             )
+
+
+def _check_experts(profile: LayerProfile, context: LatencyContext, path: Path) -> None:
+    """Refuse a profile without the model's experts, and experts that are not as they were measured."""
+    if context.model.moe and profile.experts is None:
+        raise ScenarioError(f"{path}: no experts. expected a profile with those of {context.model.name}")
+    if profile.experts is not None and (context.data_parallel > 1 or context.expert_parallel):
+        raise ScenarioError(
+            f"{path}: experts of one group, sliced (got data_parallel {context.data_parallel}, expert_parallel "
+            f"{str(context.expert_parallel).lower()}). expected neither\n"
+            "  hint: operator tables price such replicas, as the roofline does"
+        )
+
+
+def _check_gpu(tables: LayerProfile | OperatorTables, context: LatencyContext, path: Path) -> None:
+    """Refuse tables of another GPU; those that do not tell theirs are taken."""
+    measured, wanted = _squashed(tables.gpu), _squashed(context.gpu.name)
+    if measured and not (wanted.startswith(measured) or measured.startswith(wanted)):
+        raise ScenarioError(f"{path}: tables of another GPU (got {tables.gpu}). expected {context.gpu.name}")
 
 
 def _squashed(name: str) -> str:

@@ -21,8 +21,8 @@ class AttentionProfile:
     prefill
         By ``chunk`` tokens of a prompt and the ``start`` tokens of it that are in the KV cache already.
     mixed
-        By ``chunk``, ``start``, ``sequences`` and ``context``; None where steps that do both were not measured, and
-        are priced as the sum of their parts.
+        By ``chunk``, ``start``, ``sequences`` and ``context``, the first two as in *prefill*; None where steps that do
+        both were not measured, and are priced as the sum of their parts.
     """
 
     decode: Grid
@@ -54,6 +54,12 @@ class LayerProfile:
         model has none.
     attention
         Of one layer.
+    window
+        Of one layer with a sliding window, where that was measured apart.
+    all_reduces
+        Time in s of a step's all-reduces by ``tokens``; None where they were not measured.
+    fitted
+        What was not measured, so that fitted functions stand in for it.
     """
 
     gpu: str
@@ -66,6 +72,9 @@ class LayerProfile:
     per_sequence: Mapping[str, Grid]
     experts: Grid | None
     attention: AttentionProfile
+    window: AttentionProfile | None = None
+    all_reduces: Grid | None = None
+    fitted: tuple[str, ...] = ()
 
 
 def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
@@ -76,10 +85,11 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
     ServesimError
         If there is no such folder, no known profiler wrote it, or it lacks that degree or a shape.
     """
-    from servesim.profiles import llmservingsim
+    from servesim.profiles import llmservingsim, vidur
 
     readers: list[tuple[Callable[[Path], bool], Callable[[Path, int], LayerProfile]]] = [
         (llmservingsim.is_profile, llmservingsim.read_profile),
+        (vidur.is_profile, vidur.read_profile),
     ]
     if not path.is_dir():
         raise ServesimError(f"{path}: no such folder. expected the folder of a layer profile")
@@ -88,5 +98,6 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
             return read_profile(path, tensor_parallel)
     raise ServesimError(
         f"{path}: no layer profile (got {', '.join(sorted(each.name for each in path.iterdir())[:8]) or 'nothing'}). "
-        "expected a folder of LLMServingSim with meta.yaml and tp1, tp2, ..."
+        "expected LLMServingSim's meta.yaml and tp1, tp2, ..., its older tp1/layers, Vidur's mlp.csv and "
+        "attention.csv, or AIConfigurator's gemm, attention, ..."
     )

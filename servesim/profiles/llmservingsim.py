@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from servesim.errors import ServesimError
+from servesim.profiles.files import measured, read_table
 from servesim.profiles.grid import Grid, grid_of
 from servesim.profiles.layer_profile import AttentionProfile, LayerProfile
 
@@ -85,36 +86,9 @@ def _meta(path: Path) -> dict[str, Any]:
     return data
 
 
-def _table(folder: Path, name: str, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Return the columns of a table, sorted, with every time above zero.
-
-    Raises
-    ------
-    ServesimError
-        If there is no such table, a column is missing, or a value is none.
-    """
-    files = [folder / f"{name}.parquet", folder / f"{name}.csv"]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        raise ServesimError(f"{folder}: no {name} table. expected {files[0].name} or {files[1].name}")
-    try:
-        frame = pl.read_parquet(file) if file.suffix == ".parquet" else pl.read_csv(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ServesimError(f"{file}: unreadable ({error})") from error
-    if missing := [column for column in columns if column not in frame.columns]:
-        raise ServesimError(f"{file}: no column {missing[0]!r} (got {', '.join(frame.columns)}). expected it")
-    frame = frame.select(columns)
-    time = pl.col(columns[-1])
-    bad = frame.with_row_index("row", offset=1).filter(time.is_null() | ~time.is_finite() | (time < 0))
-    if bad.height:
-        raise ServesimError(
-            f"{file}: row {bad['row'][0]}: no time (got {bad[columns[-1]][0]!r}). expected >= 0"
-        )
-    return frame.group_by(columns[:-1]).agg(time.median()).sort(columns[:-1])
-
-
 def _curves(folder: Path, name: str, axis: str) -> dict[str, Grid]:
-    frame = _table(folder, name, ("layer", axis, "time_us"))
+    file, frame = read_table(folder, name)
+    frame = measured(frame, ("layer", axis, "time_us"), where=file)
     return {
         str(layer): Grid({axis: rows[axis].to_list()}, rows["time_us"].to_numpy() * 1e-6)
         for (layer,), rows in frame.group_by("layer", maintain_order=True)
@@ -125,7 +99,8 @@ def _experts(folder: Path) -> Grid | None:
     """Return the experts' times; more experts than tokens can visit take what the most of them take."""
     if not any(folder.glob("moe.*")):
         return None
-    frame = _table(folder, "moe", ("tokens", "activated_experts", "time_us"))
+    file, frame = read_table(folder, "moe")
+    frame = measured(frame, ("tokens", "activated_experts", "time_us"), where=file)
     wide = frame.pivot("activated_experts", index="tokens", values="time_us").sort("tokens")
     experts = sorted(int(column) for column in wide.columns[1:])
     values = wide.select(map(str, experts)).to_numpy().astype(np.float64)
@@ -140,7 +115,8 @@ def _attention(folder: Path, grid: dict[str, Any]) -> AttentionProfile:
 
     A chunk without decodes may have been measured on several grids; the one that ``meta.yaml`` states is complete.
     """
-    frame = _table(folder, "attention", ATTENTION)
+    file, frame = read_table(folder, "attention")
+    frame = measured(frame, ATTENTION, where=file)
     chunk, sequences = pl.col("prefill_chunk"), pl.col("n_decode")
     where = f"{folder}: attention"
     decode = frame.filter(chunk == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from profile_format import profile
 
 from servesim.latency import LATENCY_MODELS
 from servesim.policies import PREDICTORS, ROUTERS, SCHEDULERS
@@ -25,6 +26,7 @@ PARAMETERS = {
     PREDICTORS.kind: {"noisy": [{}, {"sigma": 0.0}]},
     LATENCY_MODELS.kind: {
         "roofline": [{}, {"gemm_scale": 1.1, "collective_scale": 2.0}],
+        "table": [{"path": profile()}],
         "constant": [{"step_s": 0.01}],
         "linear": [
             {"base_s": 5e-3},

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from profile_format import profile
 from pydantic import ValidationError
 
 from servesim.catalog import HostCosts, gpu, model
@@ -17,6 +18,7 @@ from servesim.latency.api import NO_HOST, UNLIMITED_STEPS, BatchShape, LatencyCo
 from servesim.latency.constant import Constant
 from servesim.latency.linear import Linear
 from servesim.latency.roofline import Roofline
+from servesim.latency.table import Table
 
 MAX_NUM_SEQS = 64
 REPLICAS = {
@@ -67,6 +69,10 @@ for replica in REPLICAS:
     MODELS[f"roofline, {replica}"] = roofline(replica)
     # A slow host makes the step time change sides while the context grows.
     MODELS[f"roofline, {replica}, async"] = roofline(replica, async_scheduling=True, host=SLOW_HOST)
+for replica in ("dense", "tensor parallel", "experts"):
+    for async_scheduling in (False, True):
+        MODELS[f"table, {replica}{', async' if async_scheduling else ''}"] = measured = Table(path=profile())
+        measured.reset(context(replica, async_scheduling=async_scheduling, host=SLOW_HOST))
 
 
 def grown(batch: BatchShape, steps: int) -> BatchShape:
@@ -164,6 +170,9 @@ def test_registry_builds_every_model_by_name() -> None:
         ("roofline", {"gemm_scale": 0}),
         ("roofline", {"memory_scale": -1}),
         ("roofline", {"kernel_s": -1e-3}),
+        ("table", {}),
+        ("table", {"path": "profile", "link_efficiency": 1.5}),
+        ("table", {"path": "profile", "all_reduce_s": -1e-6}),
     ],
 )
 def test_parameters_outside_their_range_are_refused(name: str, parameters: dict[str, float]) -> None:
@@ -172,11 +181,14 @@ def test_parameters_outside_their_range_are_refused(name: str, parameters: dict[
         LATENCY_MODELS.build(name, parameters)
 
 
-@pytest.mark.parametrize("build", [lambda: Constant(step_s=0.01), lambda: Linear(base_s=0.1), Roofline])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: Constant(step_s=0.01), lambda: Linear(base_s=0.1), Roofline, lambda: Table(path=str(profile()))],
+)
 def test_repr_builds_an_equal_object(build: Callable[[], Any]) -> None:
     """The representation names every parameter, before and after a run."""
     built = build()
-    namespace = {"Constant": Constant, "Linear": Linear, "Roofline": Roofline}
+    namespace = {"Constant": Constant, "Linear": Linear, "Roofline": Roofline, "Table": Table}
     assert vars(eval(repr(built), namespace)) == vars(built)
     built.reset(context("dense", async_scheduling=False, host=NO_HOST))
     assert vars(eval(repr(built), namespace)) == vars(build())
