@@ -25,6 +25,7 @@ from servesim.cluster.cluster import Cluster
 from servesim.cluster.late import TooLate
 from servesim.errors import ScenarioError
 from servesim.latency.api import LatencyModel
+from servesim.latency.coefficients import MEASURED
 from servesim.policies.api import Router, Scheduler
 from servesim.registry import ComponentSpec, constructor
 from servesim.results import (
@@ -267,8 +268,10 @@ def _inputs(scenario: Scenario, given: Mapping[str, object]) -> list[dict[str, A
 
 def _catalog_version() -> str:
     """Return a digest of the catalog's data, which can change without a new version of the program."""
-    folder = files("servesim.catalog")
-    content = b"".join((folder / name).read_bytes() for name in ("gpus.toml", "models.toml"))
+    folder, fitted = files("servesim.catalog"), files("servesim.latency") / "fitted"
+    paths = [folder / name for name in ("gpus.toml", "models.toml")]
+    paths += [fitted / f"{name}.toml" for name in MEASURED]
+    content = b"".join(path.read_bytes() for path in paths)
     return hashlib.sha256(content).hexdigest()[:16]
 
 

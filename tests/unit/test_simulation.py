@@ -18,6 +18,7 @@ import servesim
 from servesim import RunResult, Scenario, registry
 from servesim.cluster.build import uses_oracle
 from servesim.errors import PluginError, ScenarioError, ServesimError
+from servesim.latency.coefficients import MEASURED
 from servesim.latency.linear import Linear
 from servesim.policies.predictors import Constant, Noisy, Oracle
 from servesim.policies.routers import LeastRequests, RoundRobin
@@ -286,8 +287,10 @@ def test_provenance_tells_a_model_from_disk(tmp_path: Path):
         ("cluster.pools.0.model", "config.json")
     ]
     assert told["calibration_version"] is None
-    data = Path(servesim.__file__).parent / "catalog"
-    content = (data / "gpus.toml").read_bytes() + (data / "models.toml").read_bytes()
+    package = Path(servesim.__file__).parent
+    data = [package / "catalog" / name for name in ("gpus.toml", "models.toml")]
+    data += [package / "latency" / "fitted" / f"{name}.toml" for name in MEASURED]
+    content = b"".join(path.read_bytes() for path in data)
     assert told["catalog_version"] == hashlib.sha256(content).hexdigest()[:16]
 
 
