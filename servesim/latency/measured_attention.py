@@ -85,7 +85,8 @@ class MeasuredAttention:
         self._sequences_edge, self._context_edge = (points[-1] for points in profile.decode.axes.values())
         self._contexts = self._decode_grid.axes["context"]
         self._last = len(self._contexts)
-        self._edge_place = self._contexts.index(self._context_edge) + 1
+        # A window ends what a longer context costs: there is nothing to tell beyond the table.
+        self._edge_place = self._last + 1 if window else self._contexts.index(self._context_edge) + 1
         self._lines: dict[int, list[_Line]] = {}
         self._both: dict[int, list[float]] = {}
         self._chunks: dict[tuple[int, int], _Chunk] = {}
@@ -132,7 +133,7 @@ class MeasuredAttention:
         first_s = zero_s + slope_s * context_tokens
         if batch.chunks:
             return self._beside_chunks(batch, first_s), 0.0, 1
-        if place >= self._edge_place and self._window is None:
+        if place >= self._edge_place:
             self._edges.note("context", self._context_edge, context_tokens / sequences)
         if place == self._last:
             return first_s, slope_s * sequences, UNLIMITED_STEPS

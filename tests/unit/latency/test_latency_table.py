@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from profile_format import META, decode_us, operator_rows, prefill_us, profile, tables, write, write_profile
 
@@ -22,6 +22,7 @@ from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.roofline import Roofline
 from servesim.latency.table import Table
 from servesim.scenario import Scenario
+from servesim.testing import assert_results_equal, step_by_step
 
 CONTEXT = LatencyContext(
     model=model("llama-3.1-8b"),
@@ -201,30 +202,36 @@ def test_chunks_beyond_the_table_grow_as_the_roofline_does() -> None:
 
 
 def test_scenario_names_the_edges_in_its_provenance(tmp_path: Path) -> None:
-    """A run with prompts of 20,000 tokens says so; sources name the profiler's engine."""
+    """A run with prompts of up to 40,000 tokens says so; sources name the profiler's engine."""
     write_profile(tmp_path, ranks=(1,))
-    result = simulate(_scenario(tmp_path, prompt=20_000))
+    result = simulate(_scenario(tmp_path, prompt=40_000))
     (pool,) = result.provenance["pools"]
     assert pool["latency_sources"] == {"measured": "vllm 0.19.0"}
     assert pool["latency_extrapolated"]["start"]["measured_to"] == 16384
     assert simulate(_scenario(tmp_path, prompt=200)).provenance["pools"][0]["latency_extrapolated"] == {}
 
 
-def _scenario(path: Path, *, prompt: int) -> Scenario:
-    generator = {"name": "constant", "rate_per_s": 1.0, "requests": 3}
-    lengths = {
-        f"{kind}_tokens": {"distribution": "constant", "value": value}
-        for kind, value in (("prompt", prompt), ("output", 5))
+def _scenario(
+    path: Path, *, prompt: int, output: int = 5, requests: int = 3, rate_per_s: float = 1.0
+) -> Scenario:
+    generator = {
+        "name": "constant",
+        "rate_per_s": rate_per_s,
+        "requests": requests,
+        "prompt_tokens": {"distribution": "uniform", "low": max(1, prompt // 2), "high": prompt},
+        "output_tokens": {"distribution": "uniform", "low": 1, "high": output},
     }
-    pool = {
-        "name": "main",
-        "model": "llama-3.1-8b",
-        "gpu": "h100-sxm",
-        "latency": {"name": "table", "path": str(path)},
-    }
-    return Scenario.model_validate(
-        {"workload": {"generator": {**generator, **lengths}}, "cluster": {"pools": [pool]}}
-    )
+    latency = {"name": "table", "path": str(path)}
+    pool = {"name": "main", "model": "llama-3.1-8b", "gpu": "h100-sxm", "latency": latency}
+    return Scenario.model_validate({"workload": {"generator": generator}, "cluster": {"pools": [pool]}})
+
+
+@given(prompt=st.integers(1, 20_000), output=st.integers(1, 700), requests=st.integers(1, 12))
+@settings(max_examples=25)
+def test_leaps_equal_single_steps(prompt: int, output: int, requests: int) -> None:
+    """A run that leaps over steps, from point to point of the table, is the run of single steps."""
+    scenario = _scenario(profile(), prompt=prompt, output=output, requests=requests, rate_per_s=40.0)
+    assert_results_equal(simulate(scenario), simulate(step_by_step(scenario)))
 
 
 def _operators(folder: Path) -> Path:
