@@ -14,7 +14,7 @@ from servesim.serverless.contract import check
 from servesim.workload.checks import ROW
 from servesim.workload.files import csv_header, scan_csv
 
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".zip", ".rar", ".7z")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
 
 
 def refuse_archive(path: Path) -> None:
