@@ -38,7 +38,7 @@ AnyReader = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Reader of the trace, format of the serverless log, or servegen for a client pool; else told from the file.",
+        help="Reader of the trace, format of the log, or servegen for a client pool; else told from the file.",
         show_default=False,
     ),
 ]

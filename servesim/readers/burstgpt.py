@@ -68,6 +68,7 @@ class BurstGptReader:
         self.log_type = log_type
         self.seed = seed
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths, model, tenant and session.
@@ -107,7 +108,9 @@ class BurstGptReader:
 
     def _scan(self) -> tuple[pl.LazyFrame, pl.DataFrame]:
         """Return the file's rows, still to be read, and their numbers, checked."""
-        session = ["Session ID"] if "Session ID" in csv_header(self.path) else []
+        found = csv_header(self.path)
+        session = ["Session ID"] if "Session ID" in found else []
+        self.left_out = [name for name in found if name not in (*self.signature.needs, *session)]
         lengths = ["Request tokens", "Response tokens"]
         rows, numbers = scan_csv(
             self.path,

@@ -25,7 +25,7 @@ from servesim.rng import stream
 from servesim.workload.api import Signature
 from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
 from servesim.workload.content import check_is_data
-from servesim.workload.files import read_parquet
+from servesim.workload.files import parquet_columns, read_parquet
 from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.sessions import END
 
@@ -44,6 +44,11 @@ _PACKED = [
     "lcp_prev",
     "new_runs",
 ]
+_TOLD = frozenset(("id", "models", "requests", "t", "model", "in", "out"))
+_TOLD_PACKED = frozenset(("conv", "agent", "idx", "t", "model", "in_tokens", "out_tokens"))
+_BLOCKS = frozenset(("block_size", "hash_id_scope", "hash_ids", "n_blocks", "lcp_prev", "new_runs"))
+"""Keys of the native form, and columns of the packed one, that requests tell; with their blocks also those."""
+
 _SESSION_IDS = 1 << 32
 """Ids that a session may have: they are numbered through all sessions in blocks of so many."""
 
@@ -94,6 +99,7 @@ class ClaudeCodeReader:
         self.zero_output = zero_output
         self.seed = seed
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, ends, lengths, model, sessions and, where asked for, prefix blocks.
@@ -132,6 +138,7 @@ class ClaudeCodeReader:
             / self.sessions_per_s
         )
         starts_s = np.cumsum(gaps_s) - gaps_s[0]
+        self.notes["starts_drawn"] = len(sessions)
         starts = pl.DataFrame({"conv": sessions, "start_s": starts_s})
         known = frame.join(starts, on="conv", how="left", maintain_order="left")
         arrival_s = pl.col("start_s") + pl.col("t")
@@ -155,6 +162,7 @@ class ClaudeCodeReader:
         return once
 
     def _packed(self) -> pl.DataFrame:
+        self.left_out = self._untold(parquet_columns(self.path), _TOLD_PACKED)
         frame = read_parquet(self.path, _PACKED)
         return frame.with_columns(pl.col("agent").cast(pl.String), pl.col("api_time_s").cast(pl.Float64))
 
@@ -162,22 +170,30 @@ class ClaudeCodeReader:
         files = sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]
         if not files:
             raise TraceError(f"{self.path}: no JSON file in it. expected one for each session")
-        rows = [row for file in files for row in _session(file)]
+        keys: dict[str, None] = {}
+        rows = [row for file in files for row in _session(file, keys)]
+        self.left_out = self._untold(keys, _TOLD)
         if not rows:
             raise TraceError(f"{self.path}: no requests (got 0). expected at least one")
         return pl.DataFrame(rows, infer_schema_length=None)
 
+    def _untold(self, names: Iterable[str], told: frozenset[str]) -> list[str]:
+        told |= _BLOCKS if self.prefix_blocks else frozenset()
+        return [name for name in names if name not in told]
 
-def _session(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the requests of a native file in the packed form, agent by agent."""
+
+def _session(file: Path, keys: dict[str, None]) -> Iterator[dict[str, Any]]:
+    """Yield the requests of a native file in the packed form, agent by agent, and add to *keys* those that it has."""
     check_is_data(file)
     try:
         document = json.loads(file.read_bytes())
         agents = list(_agents(document["requests"], "0"))
         name = str(document.get("id", file.stem))
+        keys.update(dict.fromkeys(document))
         for agent, requests in agents:
             before: list[int] = []
             for number, request in enumerate(requests):
+                keys.update(dict.fromkeys(request))
                 ids = [int(block) for block in request["hash_ids"]]
                 shared = _common(before, ids)
                 before = ids

@@ -10,7 +10,7 @@ from typing import Any
 from servesim import serverless
 from servesim.errors import ServesimError
 from servesim.traces.datasheets import datasheet_beside, described
-from servesim.traces.quality import Finding, Level
+from servesim.traces.finding import Finding, Level, defects_in, rubric_of
 from servesim.workload.datasheet import Datasheet
 
 FEW_ROWS = 100
@@ -119,8 +119,8 @@ def datasheet_of_log(info: LogInfo) -> Datasheet:
         parameters={},
         rows=rows_of(info.notes),
         composition=_composition(info),
-        rubric={finding.check: f"{finding.level}: {finding.text}" for finding in info.findings},
-        known_defects=[finding.text for finding in info.findings if finding.level != "ok"],
+        rubric=rubric_of(info.findings),
+        known_defects=defects_in(info.findings),
     )
 
 

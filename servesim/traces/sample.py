@@ -45,6 +45,18 @@ class Sample:
             return some
         return cls(np.append(0.0, some.values), np.append(empty, some.counts))
 
+    def __add__(self, other: Sample) -> Sample:
+        """Return the sample of the values of both."""
+        values, places = np.unique(np.append(self.values, other.values), return_inverse=True)
+        counts = np.zeros(len(values), dtype=np.int64)
+        np.add.at(counts, places, np.append(self.counts, other.counts))
+        return Sample(values, counts)
+
+    def largest(self, count: int) -> Floats:
+        """Return the *count* largest values, increasing."""
+        different = int(np.searchsorted(np.cumsum(self.counts[::-1]), count)) + 1
+        return np.repeat(self.values[-different:], self.counts[-different:])[-count:]
+
     def __len__(self) -> int:
         return int(self.counts.sum())
 

@@ -121,6 +121,5 @@ def test_large_numbers_are_told_in_full() -> None:
     """49,334 requests are no 4.933e+04; small ones keep four digits, enough to hold against a bound."""
     verdict = judged({"kind": "bound", "at_least": 49_000, "at_most": 2_000_000}, a=[49_334.0])
     assert (verdict.measured, verdict.expected) == ("49,334", "49,000 to 2,000,000")
-    assert judged({"kind": "bound", "at_most": 1.0}, a=[1.0004]).measured == "1"
     assert judged({"kind": "bound", "at_most": 0.98}, a=[0.9734]).measured == "0.9734"
     assert judged({"kind": "bound", "at_least": 1234.5}, a=[1234.4]).expected == "at least 1234.5"

@@ -179,11 +179,11 @@ def test_a_scenario_in_closed_loop_is_taken_without_it(root):
     """Mixtures have no sessions and no blocks: what needs them is left out by name, and the numbers are finite."""
     workload = SCENARIO["workload"]["generator"]
     source = {"reader": "burstgpt", "path": str(root / "traces" / "burstgpt_3_sample.csv")}
-    for given, name in (
+    for origin, name in (
         ({"source": source, "closed_loop": True}, "workload.closed_loop"),
         ({"generator": workload, "prefixes": {"hit_ratio": 0.9, "history": True}}, "workload.prefixes"),
     ):
-        scenario = Scenario.model_validate(SCENARIO | {"workload": given})
+        scenario = Scenario.model_validate(SCENARIO | {"workload": origin})
         found = explain(trace(1, 20), trace(2, 20), scenario, InProcess())
         assert found.warnings == [f"left out of the scenario, for it needs sessions or blocks: {name}"]
         assert found.a > 0

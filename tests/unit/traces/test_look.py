@@ -16,13 +16,13 @@ from servesim.errors import ServesimError, TraceError
 from servesim.servegen.pool import ClientPool
 from servesim.traces.datasheets import datasheet_path, read_datasheet, write_datasheet
 from servesim.traces.detect import detect
+from servesim.traces.finding import Finding
 from servesim.traces.info import TraceInfo
 from servesim.traces.kinds import kind_of
 from servesim.traces.log_info import LogInfo
 from servesim.traces.look import datasheet_for, look
 from servesim.traces.pool_info import PoolInfo, info_of
 from servesim.traces.pool_statistics import weighted_quantiles
-from servesim.traces.quality import Finding
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_findings_of_a_pool(tmp_path: Path) -> None:
     assert level(info.findings, "weibull windows") == "note"  # shape 0.5 has a CV of sqrt(5), stated is 1
     (text,) = (each.text for each in info.findings if each.check == "weibull windows")
     assert "imply 2.24 of the CV" in text
-    assert level(info.findings, "stationarity") == "ok"
+    assert level(info.findings, "drift") == "ok"
     assert info.statistics["clients_without_lengths"] == 1
     assert info.statistics["without_lengths_ratio"] == pytest.approx(4 / (36 * 960 + 4))
 

@@ -34,7 +34,7 @@ def test_nothing_is_found_in_a_sound_trace():
     """Every check is ok."""
     found = findings(recorded())
     assert {level for level, _ in found.values()} == {"ok"}
-    assert len(found) == 11
+    assert len(found) == 13
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_each_defect_has_its_finding():
         "8 of 208 rows have no output"
     )
     drifting = frame.with_columns(arrival_s=pl.col("arrival_s") ** 2)
-    assert "drifts" in findings(drifting)["stationarity"][1]
+    assert "drifts" in findings(drifting)["drift"][1]
 
 
 def test_equal_blocks_are_needed_for_a_duplicate():
