@@ -14,7 +14,7 @@ from servesim._version import __version__
 from servesim.scenario import Scenario
 from servesim.traces.convert import Written, native_reading, write_frames
 from servesim.traces.datasheets import check_own_datasheet, datasheet_path, described, write_datasheet
-from servesim.traces.finding import defects_in, rubric_of
+from servesim.traces.finding import rubric_of
 from servesim.traces.source import TraceSpec, spec_frames
 from servesim.traces.statistics import Floats, open_arrivals
 from servesim.traces.tally import Tally
@@ -76,7 +76,7 @@ def generate(
         rows=written.rows,
         composition=totals.sentence(),
         rubric=rubric_of(findings),
-        known_defects=[*lost, *defects_in(findings)],
+        known_defects=lost,
         motivation="Requests for simulations, made from a description.",
         collection=f"Made by servesim {__version__} from {spec.name}, seed {spec.seed}: {origin}.",
         preprocessing="None.",
