@@ -16,7 +16,7 @@ def clipped(lengths: Sample, column: str) -> Finding:
     longest = int(lengths.values[-1])
     at_most = int(lengths.counts[lengths.values >= 0.999 * longest].sum())
     if len(lengths) < 100 or at_most < max(10, 0.005 * len(lengths)):
-        return Finding(check, "ok", f"longest {longest:,}, in {at_most:,} requests")
+        return Finding(check, "ok", f"longest {longest:,}: {at_most:,} of {len(lengths):,} requests")
     share = f"{at_most / len(lengths):.1%}"
     return Finding(
         check, "note", f"{share} of the requests are at the longest, {longest:,}: probably cut there"

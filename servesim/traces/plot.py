@@ -109,17 +109,18 @@ def length_edges(low: int, high: int) -> NDArray[np.float64]:
 
 def _ticks(axes: Axes, low: float, high: float) -> None:
     """Label as many parts of each power of ten as there is room for; over less than a factor of 5 whole numbers."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
     if high / low < 5:
         axes.set_xscale("linear")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.margins(x=0.5 if high - low <= 1 else 0.05)
-    else:
-        parts = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 1000 else (1.0,)
-        axes.xaxis.set_major_locator(LogLocator(subs=parts))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+        return
+    parts = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 1000 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=parts))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _say(axes: Axes, text: str) -> None:

@@ -65,7 +65,7 @@ class Tally:
     def _monotone(self, notes: Mapping[str, Any]) -> Finding:
         check = "monotone time"
         if drawn := int(notes.get(DRAWN, 0)):
-            text = f"the trace does not tell when its {drawn:,} sessions began: their arrivals are drawn at random"
+            text = f"the trace does not tell when sessions began (here {drawn:,}): their arrivals are drawn at random"
             return Finding(check, "note", text)
         moved = int(notes.get(SORTED, 0))
         if not moved:

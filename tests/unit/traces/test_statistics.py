@@ -176,3 +176,14 @@ def test_counts_per_second_by_hand() -> None:
     """Two, none, one: as many bins as seconds have begun."""
     sample = Sample.of_arrivals_per_s(np.array([5.0, 5.9, 7.0]))
     assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 1, 1.0: 1, 2.0: 1}
+
+
+def test_parts_of_lengths_are_told_where_there_are_some():
+    """Images in one of two prompts, reasoning in none: the mean is over both requests; of another trace it is 0."""
+    frame = requests([0, 1], image_tokens=[6, None], reasoning_tokens=[0, None])
+    found = statistics(frame)
+    assert (found["image_tokens"]["mean"], found["image_tokens"]["max"]) == (3, 6)
+    assert "reasoning_tokens" not in found
+    apart = distances(requests([0, 1, 2]), frame)["distributions"]["image_tokens"]
+    assert (apart["a"]["max"], apart["b"]["max"], apart["ks"], apart["quantile_distance"]) == (0, 6, 0.5, 3)
+    assert "image_tokens" not in distances(requests([0, 1]), requests([0, 1]))["distributions"]
