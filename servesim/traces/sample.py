@@ -27,8 +27,8 @@ class Sample:
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
         """Return the sample of *values*, in any order."""
-        different, counts = np.unique(values.astype(np.float64), return_counts=True)
-        return cls(different, counts)
+        different, counts = np.unique(values, return_counts=True)
+        return cls(different.astype(np.float64), counts)
 
     @classmethod
     def of_arrivals_per_s(cls, arrivals: Floats) -> Self:
