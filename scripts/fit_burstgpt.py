@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from servesim.generators.burstgpt_lengths import Conversations, Turns
+from servesim.generators.burstgpt_volumes import QUIET_RATIO, mean_length, mixture_means
 
 Floats = NDArray[np.float64]
 Facts = dict[str, Any]
@@ -39,8 +40,10 @@ PUBLISHED: Facts = {
     "api_cv": 2.0,  # Gamma(shape 0.25): first value of the authors' generator, example/profile_server/server.py
     # First 59,999 rows of file 1: half (p50), 0.9, 0.95, 0.99 quantile; 53.8 % of them are API requests.
     "head": {"prompt": (74, 1291, 1697, 3023), "response": (14, 401, 510, 757), "api_share": 0.538},
-    # Days of many tokens have up to 2,418 a request; the longest of the first 59,999 prompts, 6,142, is taken for p99.
-    "long_prompt_log": [float(np.log(2000)), float(np.log(6142 / 2000) / 2.326)],
+    "longest": {"prompt": 6142, "response": 7315},  # of these rows
+    "means": {"prompt": 621.0, "response": 126.0},  # of the whole file
+    # Days of many tokens have up to 2,441 a request: the median is such that the APIs can have them. p99: the longest.
+    "long_prompt_log": [float(np.log(2350)), float(np.log(6142 / 2350) / 2.326)],
     "failure_ratio": {"1": 0.018, "2": 0.019, "3": 0.0726},
 }
 
@@ -80,17 +83,19 @@ def fit_turns(turns: Floats) -> tuple[float, float, float]:
 def fit_days(quartiles: Floats, most: Floats) -> Facts:
     """Return mean and standard deviation of the logarithm of a day's volume of conversations.
 
-    The deviation is what counts by hour vary beyond Poisson. The mean is such that the median is 1, though on some days
-    all requests together are at most *most* times a median day's conversations.
+    The deviation is what counts by hour vary beyond Poisson. The mean is such that the median is 1, though all requests
+    of a day are at most *most* times a median day's conversations, and on quiet days they are conversations only.
     """
     spread = np.log(quartiles[:, 2] / quartiles[:, 0]) / 1.349
     sigma = float(np.sqrt(np.median(np.maximum(spread**2 - 1 / quartiles[:, 1], 0))))
     noise = sigma * special.ndtri((np.arange(200) + 0.5) / 200)
+    quiet = most < QUIET_RATIO
 
     def excess(mean: float) -> float:
-        return float(np.median(np.minimum(mean + noise[:, None], np.log(most))))
+        volume = np.minimum(mean + noise[:, None], np.log(most))
+        return float(np.median(np.where(quiet, np.log(most), volume)))
 
-    return {"day_log_mean": float(optimize.brentq(excess, 0.0, 1.0)), "day_log_sigma": sigma}
+    return {"day_log_mean": float(optimize.brentq(excess, -1.0, 1.0)), "day_log_sigma": sigma}
 
 
 def session_kernel(turns: tuple[float, float, float], gap: list[float]) -> Floats:
@@ -163,9 +168,9 @@ def fit_api(
     return [float(p[0]), float(np.exp(p[1])), *long_log], float(np.abs(mixture(p) - ranks).max())
 
 
-def weight_of_long(parts: list[float], mean: float) -> float:
+def weight_of_long(fact: Facts, which: str, mean: float) -> float:
     """Return the share of long lengths that has the mean."""
-    short, long = (np.exp(parts[i] + parts[i + 1] ** 2 / 2) for i in (0, 2))
+    short, long = mixture_means(fact, which)
     return float(np.clip((mean - short) / (long - short), 0.01, 0.99))
 
 
@@ -258,7 +263,48 @@ def fit_api_lengths(facts: Facts, figures: pl.DataFrame, errors: Facts) -> None:
         for measure, word in (("prompt", "request"), ("response", "response")):
             tokens = hourly(figures, NAMES[name], f"{word}_tokens_per_hour")[:, 1].sum()
             facts[name][f"{measure}_log"] = found[measure]
-            facts[name][f"{measure}_long_ratio"] = weight_of_long(found[measure], float(tokens / requests))
+            facts[name][f"{measure}_tokens_max"] = PUBLISHED["longest"][measure]
+            mean = float(tokens / requests)
+            facts[name][f"{measure}_long_ratio"] = weight_of_long(facts[name], measure, mean)
+    raise_responses(facts)
+
+
+def raise_responses(facts: Facts) -> None:
+    """Raise the odds of long API responses until the 61 days have the mean response of the file.
+
+    Ratios of medians leave out what few requests with many tokens add to the means.
+    """
+    usual = {name: special.logit(facts[name]["response_long_ratio"]) for name in APIS}
+
+    def excess(log_odds: float) -> float:
+        for name in APIS:
+            facts[name]["response_long_ratio"] = float(special.expit(usual[name] + log_odds))
+        return mean_response(facts) - float(PUBLISHED["means"]["response"])
+
+    excess(float(optimize.brentq(excess, 0.0, 5.0, xtol=1e-4)))
+
+
+def mean_response(facts: Facts) -> float:
+    """Return the mean response over the 61 days, whose API requests have what conversations leave of the tokens."""
+    requests, tokens = (np.array(facts["days"][name], dtype=float) for name in ("requests", "tokens"))
+    usual = np.array([facts[name]["requests_per_hour"][:, 1].sum() for name in CONVERSATIONS])
+    chats = np.where(requests < QUIET_RATIO * usual.sum(), requests, usual.sum())
+    of_chat = usual / usual.sum()
+    chat_tokens, chat_response = (
+        of_chat @ [facts[name][f"{field}_mean"] for name in CONVERSATIONS] for field in ("tokens", "response")
+    )
+    volumes = [(facts[name]["active_ratio"] * means(facts[name]["requests_per_hour"])).sum() for name in APIS]
+    of_api = np.array(volumes) / sum(volumes)
+    ratios = np.geomspace(0.01, 100, 401)
+    prompt, response = (
+        of_api @ [mean_length(facts[name], which, ratios) for name in APIS]
+        for which in ("prompt", "response")
+    )
+    succeeded = 1 - PUBLISHED["failure_ratio"]["1"]
+    apis = requests - chats
+    left = (tokens / succeeded - chats * chat_tokens)[apis > 0] / apis[apis > 0]
+    responses = np.interp(left, prompt + response, response) @ apis[apis > 0] + chats.sum() * chat_response
+    return float(responses / requests.sum())
 
 
 def main(folder: Path) -> str:
@@ -297,6 +343,7 @@ def main(folder: Path) -> str:
         facts[key] |= fit_conversation(facts, key, sessions, follows)
         requests = drawn(facts, key)
         facts[key]["tokens_mean"] = float((requests.prompt_tokens + requests.output_tokens).mean())
+        facts[key]["response_mean"] = float(requests.output_tokens.mean())
     conversation = np.sum([counts[key][:, 1] for key in CONVERSATIONS], axis=0)
     facts["sessions"] |= fit_days(
         counts["chatgpt_conversation"][8:], daily["req"].to_numpy() / conversation.sum()

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from servesim.servegen.compose import slots_of
 from servesim.servegen.lengths import pooled
 from servesim.servegen.parametric import LEVELS
 from servesim.servegen.pool import WINDOW_S, WINDOWS_PER_6H, ClientPool
 from servesim.servegen.read import read_pool
+from servesim.servegen.renewal import Gaps
 
 ROOT = Path(__file__).resolve().parents[1]
 RELEASE = ROOT.parent / "shared" / "traces" / "servegen"
@@ -33,14 +33,15 @@ HOUR = 6
 Floats = NDArray[np.float64]
 
 
-def fit_client(pool: ClientPool, client: int, active_s: dict[tuple[int, int], float]) -> dict[str, Any]:
+def fit_client(pool: ClientPool, client: int) -> dict[str, Any]:
     """Return the numbers that stand for one client of *pool*."""
     mine = pool.activity.filter(pl.col("client") == client).sort("window")
     windows, requests = mine["window"].to_numpy(), mine["requests"].to_numpy()
     cv = mine["cv"].to_numpy().clip(1e-2)
     scores, cv_scores = normal_scores(requests), normal_scores(cv)
     amplitude, peak_h, residual = daily(windows, scores)
-    spans = [active_s[client, window] / WINDOW_S for window in windows.tolist()]
+    gaps = Gaps(mine["weibull"].to_numpy(), mine["shape"].to_numpy())
+    spans = np.minimum(requests * mine["scale"].to_numpy() * gaps.unscaled_mean / WINDOW_S, 1.0)
     return {
         "id": pool.clients[client],
         "requests_per_s": float(requests.sum()) / (pool.windows * WINDOW_S),
@@ -102,15 +103,10 @@ def quantiles(pool: ClientPool, client: int, field: str, histograms: NDArray[np.
 def fit(pool: ClientPool) -> list[dict[str, Any]]:
     """Return the numbers of all clients that ever send."""
     clients = sorted(pool.activity["client"].unique().to_list())
-    active_s = {
-        (client, slot.window): length
-        for slot in slots_of(pool, clients, None)
-        for client, length in zip(slot.clients.tolist(), slot.active_s.tolist(), strict=True)
-    }
     fields = [field for field in pool.lengths.fields if field not in UNUSED]
     histograms = {field: pool.histograms(field) for field in fields}
     return [
-        fit_client(pool, client, active_s)
+        fit_client(pool, client)
         | {"lengths": {field: quantiles(pool, client, field, histograms[field]) for field in fields}}
         for client in clients
     ]

@@ -14,7 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from servesim.results.notes import run_notes
-from servesim.results.readable import GROUP_TABLES, group_table, headline_facts, latency_table, use_facts
+from servesim.results.readable import (
+    GROUP_TABLES,
+    busiest,
+    group_table,
+    headline_facts,
+    latency_table,
+    use_facts,
+)
 from servesim.results.units import bytes_text, seconds_text
 
 _WIDTH = 1000
@@ -53,7 +60,10 @@ def summary_text(
     parts += [numbers_table(*latency_table(summary)), "", facts_table(use_facts(summary, provenance or {}))]
     for title, key in GROUP_TABLES.items():
         if summary.get(key):
-            parts += ["", numbers_table(*group_table(title, summary[key]))]
+            shown = busiest(summary[key])
+            parts += ["", numbers_table(*group_table(title, shown))]
+            left = len(summary[key]) - len(shown)
+            parts += [f"  and {left} more with fewer requests: --json tells all"] if left else []
     notes = [escape(note) for note in run_notes(summary, provenance or {})]
     parts += ["", *notes] if notes else []
     parts += [f"saved in {escape(str(saved))}"] if saved is not None else []

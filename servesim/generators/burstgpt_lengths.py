@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from servesim.generators.burstgpt_volumes import Facts, mixture_means
+from servesim.generators.burstgpt_volumes import Facts, long_share
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -112,13 +112,12 @@ def response_tokens(fact: Facts, knots: Sequence[float], prompts: Floats, ranks:
 def api_tokens(fact: Facts, which: str, ratios: Floats, rng: np.random.Generator) -> Floats:
     """Return lengths of API requests: a mixture of short and long ones, its mean *ratios* times the usual.
 
-    More tokens come from more long requests; there are never fewer than 1 % or more than 95 % of them.
+    More tokens come from more long requests. None is longer than the longest that was seen.
     """
-    logs = fact[f"{which}_log"]
-    short, long = mixture_means(logs)
-    usual = short + fact[f"{which}_long_ratio"] * (long - short)
-    share = np.clip((usual * ratios - short) / (long - short), 0.01, 0.95)
-    is_long = rng.random(len(ratios)) < share
+    logs, most = fact[f"{which}_log"], fact[f"{which}_tokens_max"]
+    is_long = rng.random(len(ratios)) < long_share(fact, which, ratios)
     mu, sigma = np.where(is_long, logs[2], logs[0]), np.where(is_long, logs[3], logs[1])
     drawn: Floats = np.exp(mu + sigma * rng.standard_normal(len(ratios)))
+    while len(over := np.flatnonzero(drawn > most)):
+        drawn[over] = np.exp(mu[over] + sigma[over] * rng.standard_normal(len(over)))
     return np.maximum(np.rint(drawn), 1.0)

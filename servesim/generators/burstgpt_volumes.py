@@ -5,10 +5,12 @@ The coefficients are in ``burstgpt.toml``, the equations in docs/model/burstgpt.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +31,11 @@ SERVICES: tuple[Service, ...] = (*CONVERSATIONS, *APIS)
 Profile = Literal["days", "typical", "flat"]
 
 DAYS = 61
+
+QUIET_RATIO = 2.0
+"""A day with fewer requests than so many times its usual conversations is quiet."""
+
+_RATIOS = np.geomspace(0.01, 100, 401)
 
 
 @cache
@@ -123,14 +130,19 @@ def _api_quantile(rank: Floats) -> Floats:
 
 
 def _recorded(number: int, rng: np.random.Generator | None) -> Day:
-    """Return a day of the record: its total is given, its conversations are as usual, the rest comes from the APIs."""
+    """Return a day of the record: its total is given, its conversations are as usual, the rest comes from the APIs.
+
+    A quiet day has conversations only.
+    """
     total = float(facts()["days"]["requests"][number])
     sessions = facts()["sessions"]
     conversations = _conversations()
-    if rng is not None:
+    quiet = total < QUIET_RATIO * conversations.sum()
+    if rng is not None and not quiet:
         conversations *= np.exp(sessions["day_log_mean"] + sessions["day_log_sigma"] * rng.standard_normal())
-    conversations *= min(1.0, total / conversations.sum())
-    apis = _apis(total - float(conversations.sum()), rng)
+    if quiet or total < conversations.sum():
+        conversations *= total / conversations.sum()
+    apis = np.zeros((24, len(APIS))) if quiet else _apis(total - float(conversations.sum()), rng)
     requests = np.hstack([conversations, apis])
     return Day(requests, requests * _begins_ratio(), _api_tokens_ratio(number, conversations, apis))
 
@@ -155,27 +167,50 @@ def _apis(total: float, rng: np.random.Generator | None) -> Floats:
 
 
 def _api_tokens_ratio(number: int, conversations: Floats, apis: Floats) -> float:
-    """Return by how much the tokens of API requests must differ for the day to have its tokens."""
-    usual = float(apis.sum(axis=0) @ [sum(api_means(name)) for name in APIS])
-    left = facts()["days"]["tokens"][number] - conversations.sum(axis=0) @ _conversation_tokens()
-    return float(np.clip(left / usual, 0.1, 10.0)) if usual else 1.0
+    """Return by how much the tokens of API requests must differ for the day to have its tokens.
+
+    Those of its requests that failed have none.
+    """
+    days, succeeded = facts()["days"], 1 - facts()["failure_ratio"]["1"]
+    left = days["tokens"][number] / succeeded - conversations.sum(axis=0) @ _conversation_tokens()
+    return float(np.interp(left, _api_tokens_by_ratio() @ apis.sum(axis=0), _RATIOS))
+
+
+@cache
+def _api_tokens_by_ratio() -> Floats:
+    """Return mean tokens of a request by ratio (of `_RATIOS`) and API service."""
+    services = [facts()[name] for name in APIS]
+    lengths = ("prompt", "response")
+    return np.column_stack([sum(mean_length(fact, which, _RATIOS) for which in lengths) for fact in services])
 
 
 def _conversation_tokens() -> Floats:
     return np.array([facts()[name]["tokens_mean"] for name in CONVERSATIONS])
 
 
-def api_means(name: str) -> tuple[float, float]:
-    """Return mean prompt and response tokens of an API service."""
-    fact = facts()[name]
-    prompt, response = (mixture_means(fact[f"{which}_log"]) for which in ("prompt", "response"))
-    shares = fact["prompt_long_ratio"], fact["response_long_ratio"]
-    one, other = (
-        part[0] + share * (part[1] - part[0]) for part, share in zip((prompt, response), shares, strict=True)
-    )
-    return float(one), float(other)
+def mean_length(fact: Facts, which: str, ratios: Floats) -> Floats:
+    """Return the mean prompt or response of an API whose tokens are *ratios* times the usual."""
+    short, long = mixture_means(fact, which)
+    return short + long_share(fact, which, ratios) * (long - short)
 
 
-def mixture_means(logs: list[float]) -> tuple[float, float]:
-    """Return the means of short and long lengths, given mu and sigma of each."""
-    return float(np.exp(logs[0] + logs[1] ** 2 / 2)), float(np.exp(logs[2] + logs[3] ** 2 / 2))
+def long_share(fact: Facts, which: str, ratios: Floats) -> Floats:
+    """Return the share of long lengths whose mean is *ratios* times the usual one: from 1 to 95 %."""
+    short, long = mixture_means(fact, which)
+    usual = short + fact[f"{which}_long_ratio"] * (long - short)
+    share: Floats = np.clip((usual * ratios - short) / (long - short), 0.01, 0.95)
+    return share
+
+
+def mixture_means(fact: Facts, which: str) -> tuple[float, float]:
+    """Return the means of short and long prompts or responses of an API: log-normal up to the longest."""
+    logs, most = fact[f"{which}_log"], fact[f"{which}_tokens_max"]
+    short, long = (_truncated_mean(mu, sigma, most) for mu, sigma in (logs[:2], logs[2:]))
+    return short, long
+
+
+def _truncated_mean(mu: float, sigma: float, most: float) -> float:
+    """Return the mean of a log-normal variable that is at most *most*."""
+    limit = (math.log(most) - mu) / sigma
+    whole = math.exp(mu + sigma**2 / 2)
+    return whole * NormalDist().cdf(limit - sigma) / NormalDist().cdf(limit)

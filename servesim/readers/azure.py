@@ -3,12 +3,15 @@
 All three are CSV with the columns TIMESTAMP, ContextTokens and GeneratedTokens; the multimodal one adds
 NumImages. They differ in how the time is written, which is told from the first row. Format and data are
 described in https://github.com/Azure/AzurePublicDataset and in Patel et al., "Splitwise", ISCA 2024. The
-images of a request are not simulated: only their number is reported.
+multimodal trace tells how many images a request has, not how many tokens they are.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import polars as pl
+from pydantic import Field
 
 from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_tokens, settle_zero_output
@@ -27,6 +30,9 @@ class AzureReader:
     zero_output
         What to do with requests that emitted no token: ``error`` refuses the trace, ``drop`` leaves them out,
         ``keep_as_one`` takes them as one token. They are counted in ``zero_output``.
+    tokens_per_image
+        Tokens that an image is in the prompt: of ``ContextTokens``, at most all are images'. Null: images are counted
+        in ``images`` and no more. In ``images_cut`` are the requests whose images would have more tokens than that.
     """
 
     signature = Signature(
@@ -35,9 +41,16 @@ class AzureReader:
         reading={"zero_output": "drop"},
     )
 
-    def __init__(self, *, path: TracePath, zero_output: ZeroOutput = "error") -> None:
+    def __init__(
+        self,
+        *,
+        path: TracePath,
+        zero_output: ZeroOutput = "error",
+        tokens_per_image: Annotated[int, Field(ge=1)] | None = None,
+    ) -> None:
         self.path = path
         self.zero_output = zero_output
+        self.tokens_per_image = tokens_per_image
         self.notes: dict[str, int | float | str] = {}
         self.left_out: list[str] = []
 
@@ -57,11 +70,21 @@ class AzureReader:
         )
         frame = frame.with_columns(seconds_since_first(frame, "TIMESTAMP", self.path).alias("arrival_s"))
         check_tokens(frame, "ContextTokens", self.path)
+        for name in images:
+            check_tokens(frame, name, self.path, least=0)
         rows = frame.height
         frame, zero = settle_zero_output(frame, "GeneratedTokens", self.path, self.zero_output)
         self.notes = {"rows_read": rows, "zero_output": zero}
-        if images:
-            self.notes["images"] = int(frame["NumImages"].sum())
-        return frame.lazy().select(
+        requests = frame.select(
             "arrival_s", row=ROW, prompt_tokens="ContextTokens", output_tokens="GeneratedTokens"
         )
+        if images:
+            self.notes["images"] = int(frame["NumImages"].sum())
+            if self.tokens_per_image is not None:
+                requests = requests.with_columns(self._image_tokens(frame, self.tokens_per_image))
+        return requests.lazy()
+
+    def _image_tokens(self, frame: pl.DataFrame, tokens_per_image: int) -> pl.Series:
+        tokens, most = frame["NumImages"] * tokens_per_image, frame["ContextTokens"]
+        self.notes["images_cut"] = int((tokens > most).sum())
+        return pl.select(pl.min_horizontal(tokens, most).alias("image_tokens")).to_series()

@@ -16,7 +16,8 @@ from pydantic import Field
 from servesim.errors import TraceError
 from servesim.rng import stream
 from servesim.workload.api import Signature
-from servesim.workload.checks import ROW, check_numbers, check_tokens
+from servesim.workload.checks import ROW, check_numbers, check_tokens, first_wrong
+from servesim.workload.faults import csv_fault
 from servesim.workload.files import csv_header, scan_csv
 from servesim.workload.paths import TracePath
 from servesim.workload.source import in_order, rows_behind
@@ -108,20 +109,47 @@ class BurstGptReader:
 
     def _scan(self) -> tuple[pl.LazyFrame, pl.DataFrame]:
         """Return the file's rows, still to be read, and their numbers, checked."""
-        found = csv_header(self.path)
-        session = ["Session ID"] if "Session ID" in found else []
-        self.left_out = [name for name in found if name not in (*self.signature.needs, *session)]
+        header = csv_header(self.path)
+        session, total = ([name] if name in header else [] for name in ("Session ID", "Total tokens"))
+        self.left_out = [name for name in header if name not in (*self.signature.needs, *session, *total)]
         lengths = ["Request tokens", "Response tokens"]
         rows, numbers = scan_csv(
             self.path,
             texts=["Model", "Log Type", *session],
-            numbers=["Timestamp", *lengths],
-            read=[] if self.log_type == "all" else ["Log Type"],
+            numbers=["Timestamp", *lengths, *total],
+            read=["Log Type"],
         )
-        check_numbers(numbers, "Timestamp", self.path)
-        for name in lengths:
-            check_tokens(numbers, name, self.path, least=0)
+        try:
+            check_numbers(numbers, "Timestamp", self.path)
+            for name in lengths:
+                check_tokens(numbers, name, self.path, least=0)
+            self._check_log_types(numbers)
+            if total:
+                self._check_totals(numbers)
+        except TraceError as error:
+            if fault := csv_fault(
+                self.path
+            ):  # a row that has a cell too many has others' values in its columns
+                raise TraceError(f"{self.path}: {fault}") from error
+            raise
         return rows, numbers
+
+    def _check_log_types(self, frame: pl.DataFrame) -> None:
+        types = frame["Log Type"]
+        if wrong := first_wrong(frame, ~types.is_in(list(_LOG_TYPES)).fill_null(value=False)):
+            got = "an empty cell" if types[wrong[0]] is None else repr(types[wrong[0]])
+            raise TraceError(
+                f"{self.path}: row {wrong[1]}: Log Type: unknown (got {got}). "
+                f"expected {' or '.join(map(repr, _LOG_TYPES))}"
+            )
+
+    def _check_totals(self, frame: pl.DataFrame) -> None:
+        total, parts = frame["Total tokens"], frame["Request tokens"] + frame["Response tokens"]
+        if wrong := first_wrong(frame, (total != parts).fill_null(value=False)):
+            raise TraceError(
+                f"{self.path}: row {wrong[1]}: Total tokens: not the sum of request and response tokens "
+                f"(got {total[wrong[0]]:.0f}). expected {parts[wrong[0]]:.0f}"
+            )
 
     def _with_retries(self, requests: pl.DataFrame) -> pl.LazyFrame:
         """Return *requests* and, after each failed one, its retry, in order of arrival."""

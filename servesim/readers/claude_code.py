@@ -1,12 +1,13 @@
 """Reader of coding-agent sessions as kv-cache-tester publishes them: long prompts that grow, nearly all of them reused.
 
-Native form: a JSON file per session, ``{id, models, block_size, tool_tokens, system_tokens, requests: [...]}``. A
-request has ``t`` (s from the session's start), ``model``, ``in``, ``out``, ``hash_ids`` (floor(in / block_size) ids,
-known within the session only), ``api_time`` and ``think_time``; an entry of type ``subagent`` nests the requests of an
-agent that runs beside. The format: https://github.com/callanjfox/kv-cache-tester.
+Native form: a JSON file per session, ``{id, models, block_size, hash_id_scope, tool_tokens, system_tokens, requests:
+[...]}``. A request has ``t`` (s from the session's start), ``model``, ``in``, ``out``, ``hash_ids`` (floor(in /
+block_size) ids, of this session where the scope is ``local``, of all sessions where it is ``global``), ``api_time`` and
+``think_time``; an entry of type ``subagent`` nests the requests of an agent that runs beside. Without the two keys,
+blocks have 64 tokens and ids are local. The format: https://github.com/callanjfox/kv-cache-tester.
 
 Packed form: a Parquet file with a row per request, in which ``lcp_prev`` tells how many blocks are those of the agent's
-previous request, and ``new_runs`` the others as pairs of a first id and a count.
+previous request, and ``new_runs`` the others as pairs of a first id and a count. Blocks have 64 tokens, ids are local.
 """
 
 from __future__ import annotations
@@ -23,8 +24,14 @@ from pydantic import Field
 from servesim.errors import TraceError
 from servesim.rng import stream
 from servesim.workload.api import Signature
-from servesim.workload.checks import ZeroOutput, check_numbers, check_tokens, settle_zero_output
-from servesim.workload.content import check_is_data
+from servesim.workload.checks import (
+    ZeroOutput,
+    check_block_counts,
+    check_numbers,
+    check_tokens,
+    settle_zero_output,
+)
+from servesim.workload.content import check_is_data, without_companions
 from servesim.workload.files import parquet_columns, read_parquet
 from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.sessions import END
@@ -49,6 +56,8 @@ _TOLD_PACKED = frozenset(("conv", "agent", "idx", "t", "model", "in_tokens", "ou
 _BLOCKS = frozenset(("block_size", "hash_id_scope", "hash_ids", "n_blocks", "lcp_prev", "new_runs"))
 """Keys of the native form, and columns of the packed one, that requests tell; with their blocks also those."""
 
+_NUMBERS = ("t", "in", "out", "api_time")
+_SCOPES = ("local", "global")
 _SESSION_IDS = 1 << 32
 """Ids that a session may have: they are numbered through all sessions in blocks of so many."""
 
@@ -67,7 +76,7 @@ class ClaudeCodeReader:
     sessions_per_s
         Rate at which sessions begin: a Poisson process.
     prefix_blocks
-        Whether requests get the ids of their prompt's blocks of 64 tokens. The published sessions have 94 million.
+        Whether requests get the ids of their prompt's blocks. The published sessions have 94 million, of 64 tokens.
     duplicates
         Whether sessions that are in the trace again (same number of requests, prompt tokens and duration) are kept.
     zero_output
@@ -110,9 +119,6 @@ class ClaudeCodeReader:
             If a file cannot be taken as it is.
         """
         frame = self._packed() if self.path.suffix.lower() == ".parquet" else self._native()
-        check_numbers(frame, "t", self.path)
-        check_numbers(frame.filter(pl.col("api_time_s").is_not_null()), "api_time_s", self.path)
-        check_tokens(frame, "in_tokens", self.path)
         self.notes = {"rows_read": frame.height, "sessions": frame["conv"].n_unique()}
         if not self.duplicates:
             frame = self._without_duplicates(frame)
@@ -126,8 +132,9 @@ class ClaudeCodeReader:
         )
         requests = self._arriving(frame)
         if self.prefix_blocks:
-            size = pl.lit(_BLOCK_TOKENS, dtype=pl.Int32)
-            requests = requests.with_columns(frame["prefix_blocks"], prefix_block_tokens=size)
+            requests = requests.with_columns(
+                frame["prefix_blocks"], frame["block_size"].alias("prefix_block_tokens")
+            )
         return requests.lazy()
 
     def _arriving(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -164,51 +171,100 @@ class ClaudeCodeReader:
     def _packed(self) -> pl.DataFrame:
         self.left_out = self._untold(parquet_columns(self.path), _TOLD_PACKED)
         frame = read_parquet(self.path, _PACKED)
-        return frame.with_columns(pl.col("agent").cast(pl.String), pl.col("api_time_s").cast(pl.Float64))
+        frame = frame.with_columns(
+            pl.col("agent").cast(pl.String),
+            pl.col("api_time_s").cast(pl.Float64),
+            block_size=pl.lit(_BLOCK_TOKENS, dtype=pl.Int32),
+            ids_of=pl.col("conv"),
+        )
+        return _checked(frame, self.path)
 
     def _native(self) -> pl.DataFrame:
-        files = sorted(self.path.glob("*.json")) if self.path.is_dir() else [self.path]
+        files = sorted(without_companions(self.path.glob("*.json"))) if self.path.is_dir() else [self.path]
         if not files:
             raise TraceError(f"{self.path}: no JSON file in it. expected one for each session")
         keys: dict[str, None] = {}
-        rows = [row for file in files for row in _session(file, keys)]
+        frames = [_session_frame(file, keys) for file in files]
         self.left_out = self._untold(keys, _TOLD)
-        if not rows:
+        sessions = [frame for frame in frames if not frame.is_empty()]
+        if not sessions:
             raise TraceError(f"{self.path}: no requests (got 0). expected at least one")
-        return pl.DataFrame(rows, infer_schema_length=None)
+        return pl.concat(sessions, how="vertical_relaxed")
 
     def _untold(self, names: Iterable[str], told: frozenset[str]) -> list[str]:
         told |= _BLOCKS if self.prefix_blocks else frozenset()
         return [name for name in names if name not in told]
 
 
-def _session(file: Path, keys: dict[str, None]) -> Iterator[dict[str, Any]]:
-    """Yield the requests of a native file in the packed form, agent by agent, and add to *keys* those that it has."""
+def _checked(frame: pl.DataFrame, where: Path) -> pl.DataFrame:
+    """Return *frame*; raise at the first number in it that cannot be."""
+    check_numbers(frame, "t", where)
+    check_numbers(frame.filter(pl.col("api_time_s").is_not_null()), "api_time_s", where)
+    check_tokens(frame, "in_tokens", where)
+    check_tokens(frame, "out_tokens", where, least=0)
+    check_block_counts(frame, "n_blocks", where, prompt="in_tokens", block_tokens="block_size")
+    return frame
+
+
+def _session_frame(file: Path, keys: dict[str, None]) -> pl.DataFrame:
+    """Return the requests of a native file in the packed form, checked, and add to *keys* those that the file has."""
     check_is_data(file)
     try:
         document = json.loads(file.read_bytes())
-        agents = list(_agents(document["requests"], "0"))
-        name = str(document.get("id", file.stem))
+        rows = list(_session(document, file))
         keys.update(dict.fromkeys(document))
-        for agent, requests in agents:
-            before: list[int] = []
-            for number, request in enumerate(requests):
-                keys.update(dict.fromkeys(request))
-                ids = [int(block) for block in request["hash_ids"]]
-                shared = _common(before, ids)
-                before = ids
-                yield {
-                    "conv": name,
-                    "agent": agent,
-                    "idx": number,
-                    **{packed: request[native] for native, packed in _FIELDS.items()},
-                    "n_blocks": len(ids),
-                    "lcp_prev": shared,
-                    "new_runs": _runs(ids[shared:]),
-                }
+        for _, requests in _agents(document["requests"], "0"):
+            keys.update(dict.fromkeys(key for request in requests for key in request))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise TraceError(f"{file}: not a session ({what}). expected the form of kv-cache-tester") from error
+    if not rows:
+        return pl.DataFrame()
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return _checked(frame.with_columns(pl.col("api_time_s").cast(pl.Float64)), file)
+
+
+def _session(document: dict[str, Any], file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the requests of a session in the packed form, agent by agent."""
+    name, block_size = str(document.get("id", file.stem)), document.get("block_size", _BLOCK_TOKENS)
+    scope = document.get("hash_id_scope", _SCOPES[0])
+    if type(block_size) is not int or block_size < 1:
+        raise TraceError(f"{file}: block_size (got {block_size!r}). expected a whole number >= 1")
+    if scope not in _SCOPES:
+        raise TraceError(f"{file}: hash_id_scope (got {scope!r}). expected {' or '.join(_SCOPES)}")
+    for agent, requests in _agents(document["requests"], "0"):
+        before: list[int] = []
+        for number, request in enumerate(requests):
+            _check_types(request, f"{file}: agent {agent}, request {number + 1}")
+            ids = request["hash_ids"]
+            shared = _common(before, ids)
+            before = ids
+            yield {
+                "conv": name,
+                "agent": agent,
+                "idx": number,
+                **{packed: request[native] for native, packed in _FIELDS.items()},
+                "n_blocks": len(ids),
+                "lcp_prev": shared,
+                "new_runs": _runs(ids[shared:]),
+                "block_size": block_size,
+                "ids_of": name if scope == "local" else None,
+            }
+
+
+def _check_types(request: dict[str, Any], where: str) -> None:
+    for name in ("model", "hash_ids", *_NUMBERS):
+        if name not in request:
+            raise TraceError(f"{where}: no {name!r} (got {', '.join(request)}). expected one")
+    for name in _NUMBERS:
+        value = request[name]
+        if type(value) not in (int, float) and not (name == "api_time" and value is None):
+            raise TraceError(f"{where}: {name}: not a number (got {value!r}). expected a number")
+    for block in request["hash_ids"]:
+        if type(block) is not int or not 0 <= block < _SESSION_IDS:
+            raise TraceError(
+                f"{where}: hash_ids: unusable id (got {block!r}). expected whole numbers from 0 to {_SESSION_IDS - 1}"
+            )
 
 
 def _agents(entries: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -243,13 +299,15 @@ def _runs(ids: list[int]) -> list[int]:
 
 
 def _global_blocks(frame: pl.DataFrame) -> pl.Series:
-    """Return every request's block ids, those of a session numbered behind the sessions before it."""
-    numbers = {session: number for number, session in enumerate(frame["conv"].unique(maintain_order=True))}
+    """Return every request's block ids; local ones are numbered session by session, global ones all together."""
+    numbers = {owner: number for number, owner in enumerate(frame["ids_of"].unique(maintain_order=True))}
     blocks: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     latest: dict[tuple[Any, str], np.ndarray[Any, np.dtype[np.int64]]] = {}  # of each agent
     nothing = np.empty(0, dtype=np.int64)
-    for session, agent, shared, runs in frame.select("conv", "agent", "lcp_prev", "new_runs").iter_rows():
-        first = numbers[session] * _SESSION_IDS
+    for session, agent, owner, shared, runs in frame.select(
+        "conv", "agent", "ids_of", "lcp_prev", "new_runs"
+    ).iter_rows():
+        first = numbers[owner] * _SESSION_IDS
         new = [
             np.arange(first + start, first + start + count)
             for start, count in zip(runs[::2], runs[1::2], strict=True)

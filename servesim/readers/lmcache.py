@@ -33,7 +33,7 @@ from servesim.workload.checks import (
     first_wrong,
     settle_zero_output,
 )
-from servesim.workload.content import first_line
+from servesim.workload.content import first_line, without_companions
 from servesim.workload.files import jsonl_keys, parquet_columns, read_jsonl, read_parquet
 from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.prefixes import lists
@@ -134,7 +134,7 @@ class LmCacheReader:
     def _files(self) -> list[Path]:
         if not self.path.is_dir():
             return [self.path]
-        files = sorted(self.path.rglob("*.jsonl"))
+        files = sorted(without_companions(self.path.rglob("*.jsonl")))
         if not files:
             raise TraceError(f"{self.path}: no JSON lines file in it. expected one for each session")
         return files

@@ -13,7 +13,14 @@ import polars as pl
 from pydantic import Field
 
 from servesim.workload.api import Signature
-from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.checks import (
+    ROW,
+    ZeroOutput,
+    check_block_counts,
+    check_numbers,
+    check_tokens,
+    settle_zero_output,
+)
 from servesim.workload.files import jsonl_keys, read_jsonl
 from servesim.workload.paths import TracePath
 from servesim.workload.timestamps import seconds
@@ -71,6 +78,10 @@ class MooncakeReader:
         frame = read_jsonl(self.path, numbers=["timestamp", "input_length", "output_length"], others=blocks)
         check_numbers(frame, "timestamp", self.path)
         check_tokens(frame, "input_length", self.path)
+        if blocks:
+            check_block_counts(
+                frame, "hash_ids", self.path, prompt="input_length", block_tokens=_BLOCK_TOKENS
+            )
         frame = frame.with_columns(seconds(frame["timestamp"] - frame["timestamp"].min(), 1e3))
         self.notes = {"rows_read": frame.height, "arrival_ties": frame.height - frame["timestamp"].n_unique()}
         if self.spread_s is not None:

@@ -13,7 +13,14 @@ import polars as pl
 
 from servesim.errors import TraceError
 from servesim.workload.api import Signature
-from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
+from servesim.workload.checks import (
+    ROW,
+    ZeroOutput,
+    check_block_counts,
+    check_numbers,
+    check_tokens,
+    settle_zero_output,
+)
 from servesim.workload.files import jsonl_keys, read_jsonl
 from servesim.workload.paths import TracePath
 
@@ -57,6 +64,7 @@ class QwenBailianReader:
         for name in ("chat_id", "parent_chat_id", "timestamp"):
             check_numbers(frame, name, self.path)
         check_tokens(frame, "input_length", self.path)
+        check_block_counts(frame, "hash_ids", self.path, prompt="input_length", block_tokens=_BLOCK_TOKENS)
         frame = frame.with_columns(root=self._roots(frame))
         self.notes = {
             "rows_read": frame.height,

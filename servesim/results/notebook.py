@@ -7,9 +7,14 @@ from html import escape
 from typing import Any
 
 from servesim.results.notes import run_notes, validation_note
-from servesim.results.readable import GROUP_TABLES, group_table, headline_facts, latency_table, use_facts
-
-_GROUPS_MAX = 12
+from servesim.results.readable import (
+    GROUP_TABLES,
+    busiest,
+    group_table,
+    headline_facts,
+    latency_table,
+    use_facts,
+)
 
 
 def summary_html(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
@@ -26,9 +31,10 @@ def summary_html(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> s
     parts += [_table([], [[label, text] for label, text in facts.items()]), _table(*latency_table(summary))]
     for title, key in GROUP_TABLES.items():
         if summary.get(key):
-            head, rows = group_table(title, summary[key])
-            parts.append(_table(head, rows[:_GROUPS_MAX]))
-            parts += [f"<div>and {len(rows) - _GROUPS_MAX} more</div>"] if len(rows) > _GROUPS_MAX else []
+            shown = busiest(summary[key])
+            parts.append(_table(*group_table(title, shown)))
+            left = len(summary[key]) - len(shown)
+            parts += [f"<div>and {left} more with fewer requests</div>"] if left else []
     notes = [*run_notes(summary, provenance), *filter(None, [validation_note(provenance)])]
     parts += [f"<div>{escape(note)}</div>" for note in notes]
     return f"<div>{''.join(parts)}</div>"

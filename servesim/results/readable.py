@@ -11,6 +11,9 @@ from servesim.results.units import count_text, latency_unit, number_text, ratio_
 GROUP_TABLES = {"class": "slo_classes", "model": "models", "tenant": "tenants"}
 """Title of a table of groups to its key of the summary."""
 
+GROUPS_MAX = 12
+"""Most groups that a table shows; client-composed load has hundreds of tenants."""
+
 Row = list[str]
 
 
@@ -60,6 +63,14 @@ def latency_table(summary: Mapping[str, Any]) -> tuple[Row, list[Row]]:
         cells = ["-" if value is None else number_text(value * scale) for value in values]
         rows.append([metric.name.removesuffix("_s"), *cells, unit])
     return ["latency", *STATISTICS, "unit"], rows
+
+
+def busiest(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return *groups*, or as many as a table shows of them, by their requests, if there are more."""
+    if len(groups) <= GROUPS_MAX:
+        return dict(groups)
+    ranked = sorted(groups.items(), key=lambda item: item[1].get("requests") or 0, reverse=True)
+    return dict(ranked[:GROUPS_MAX])
 
 
 def group_table(title: str, groups: Mapping[str, Mapping[str, Any]]) -> tuple[Row, list[Row]]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servesim.errors import ScenarioError, nearest
 from servesim.rng import stream
+from servesim.servegen.bursts import active_s
 from servesim.servegen.pool import WINDOW_S, ClientPool
 from servesim.servegen.renewal import Gaps
 
@@ -147,11 +148,11 @@ def slots_of(pool: ClientPool, clients: Sequence[int], span: Span | None) -> tup
     edges = np.searchsorted(rows["window"].to_numpy(), np.arange(first, end + 1))
     client, requests = rows["client"].to_numpy(), rows["requests"].to_numpy()
     weibull, shape = rows["weibull"].to_numpy(), rows["shape"].to_numpy()
-    mean_s = rows["scale"].to_numpy() * Gaps(weibull, shape).unscaled_mean
-    active_s = np.minimum(mean_s * requests, WINDOW_S)
+    gaps = Gaps(weibull, shape)
+    lasting_s = active_s(requests, rows["scale"].to_numpy() * gaps.unscaled_mean, gaps)
     parts = [slice(*edge) for edge in pairwise(edges)]
     return tuple(
-        Slot(first + number, client[part], requests[part], Gaps(weibull[part], shape[part]), active_s[part])
+        Slot(first + number, client[part], requests[part], Gaps(weibull[part], shape[part]), lasting_s[part])
         for number, part in enumerate(parts)
     )
 

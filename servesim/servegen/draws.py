@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from servesim.errors import TraceError
 from servesim.rng import stream
+from servesim.servegen.bursts import Bursts
 from servesim.servegen.compose import Plan, Slot
 from servesim.servegen.lengths import RATIO_BINS, correlated
 from servesim.servegen.pool import WINDOW_S, WINDOWS_PER_6H, ClientPool
@@ -93,17 +94,19 @@ def arrivals_of(plan: Plan, seed: int) -> Iterator[tuple[int, Slot, Ints, Floats
     window = 0
     while True:
         slot, factor = plan.slots[window % len(plan.slots)], plan.factor(window)
-        begins = rng.random(len(slot.clients)) * (WINDOW_S - slot.active_s)
+        bursts = Bursts(rng.random(len(slot.clients)) * WINDOW_S, slot.active_s)
         parts = max(1, math.ceil(slot.expected.sum() * factor / STRETCH_REQUESTS))
         for part in range(parts):
             start_s, end_s = WINDOW_S * part / parts, WINDOW_S * (part + 1) / parts
-            from_s = np.maximum(begins, start_s)
-            for_s = np.minimum(begins + slot.active_s, end_s) - from_s
+            from_s = bursts.passed_s(start_s)
+            for_s = bursts.passed_s(end_s) - from_s
             on = np.flatnonzero(for_s > 0)
             expected = slot.expected[on] * factor * for_s[on] / slot.active_s[on]
             gaps = Gaps(slot.gaps.weibull[on], slot.gaps.shape[on])
-            rows, shares = renewals.advance(slot.clients[on], expected, gaps)
-            yield window, slot, slot.clients[on][rows], from_s[on][rows] + shares * for_s[on][rows]
+            found, shares = renewals.advance(slot.clients[on], expected, gaps)
+            rows = on[found]
+            times = bursts.times_s(rows, from_s[rows] + shares * for_s[rows])
+            yield window, slot, slot.clients[rows], np.clip(times, start_s, end_s)
         window += 1
 
 

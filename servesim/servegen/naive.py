@@ -25,17 +25,17 @@ def naive_plan(plan: Plan, seed: int, *, constant: bool) -> Plan:
     """Return the plan of one client that stands for all of *plan*.
 
     Gaps are Gamma with the CV of the merged arrivals of *plan*, lengths are those of all its requests, each drawn on
-    its own. The rate is that of *plan*, window by window; with *constant* its mean.
+    its own. The rate is that of *plan*, window by window, and in its cycle; with *constant* its mean.
     """
-    expected = [slot.expected.sum() * plan.factor(number) for number, slot in enumerate(plan.slots)]
-    rates = tuple(float(requests) / WINDOW_S for requests in expected)
+    requests = np.array([slot.expected.sum() * plan.factor(number) for number, slot in enumerate(plan.slots)])
     if constant:
-        rates = (float(np.mean(rates)),)
-    elif plan.rates_per_s:
-        rates = plan.rates_per_s
+        requests[:] = requests.mean()
     gaps = Gaps(np.array([False]), np.array([merged_cv(plan, seed) ** -2]))
-    one = Slot(0, np.array([0]), np.array([1.0]), gaps, np.array([float(WINDOW_S)]))
-    return Plan(_merged(plan), (one,) * len(plan.slots), rates)
+    slots = tuple(
+        Slot(0, np.array([0]), requests[[number]], gaps, np.array([float(WINDOW_S)]))
+        for number in range(len(requests))
+    )
+    return Plan(_merged(plan), slots, () if constant else plan.rates_per_s)
 
 
 def merged_cv(plan: Plan, seed: int) -> float:

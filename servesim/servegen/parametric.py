@@ -7,6 +7,7 @@ docs/model/client-pools.md. The days that a pool unfolds to are always the same 
 from __future__ import annotations
 
 import tomllib
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -35,8 +36,9 @@ _SHAPES = np.geomspace(0.15, 20, 400)
 Floats = NDArray[np.float64]
 
 
+@cache
 def shipped_pool(name: PoolName) -> ClientPool:
-    """Return the parametric pool *name*, unfolded."""
+    """Return the parametric pool *name*, unfolded once per process: experiments build it for every run."""
     document = tomllib.loads((files("servesim.servegen") / f"{name}.toml").read_text(encoding="utf-8"))
     return unfold(name, document)
 

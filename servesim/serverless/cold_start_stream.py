@@ -6,6 +6,7 @@ For functions whose invocations cause the cold starts, see `servesim.serverless.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import polars as pl
@@ -55,8 +56,17 @@ def generate_cold_starts(
     Raises
     ------
     TraceError
-        If a region is unknown or the duration is not positive.
+        If a region or the law is unknown, there is no region, the seed is negative or the duration is not positive.
     """
+    if seed < 0:
+        raise TraceError(f"cold starts: seed (got {seed!r}). expected a whole number >= 0")
+    if not regions:
+        raise TraceError(f"cold starts: no region (got {regions!r}). expected some of {', '.join(REGIONS)}")
+    if law not in get_args(TotalLaw):
+        raise TraceError(
+            f"cold starts: unknown law (got {law!r}). expected {' or '.join(get_args(TotalLaw))}",
+            hint=nearest(law, get_args(TotalLaw)),
+        )
     for name in regions:
         if name not in REGIONS:
             raise TraceError(
@@ -66,7 +76,7 @@ def generate_cold_starts(
     if not (np.isfinite(duration_s) and duration_s > 0):
         raise TraceError(f"cold starts: duration_s (got {duration_s!r}). expected a number > 0")
     frames = [_region(seed, name, duration_s, law) for name in dict.fromkeys(regions)]
-    whole = pl.concat(frames).sort("start_s", maintain_order=True) if frames else pl.DataFrame()
+    whole = pl.concat(frames).sort("start_s", maintain_order=True)
     return ServerlessLog(
         format="huawei_2025", cold_starts=whole.lazy(), notes={"cold_starts": whole.height, "seed": seed}
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,39 +12,26 @@ import polars as pl
 from servesim.errors import TraceError
 from servesim.serverless.contract import check
 from servesim.workload.checks import ROW
+from servesim.workload.content import without_companions
 from servesim.workload.files import csv_header, scan_csv
-
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
-
-
-def refuse_archive(path: Path) -> None:
-    """Raise `TraceError` if *path* is an archive, by its name."""
-    if path.name.lower().endswith(_ARCHIVES):
-        raise TraceError(
-            f"{path}: an archive (got {path.name!r}). expected a CSV file or a folder of them",
-            hint="unpack it first",
-        )
 
 
 def members(path: Path) -> list[Path]:
     """Return the CSV files of a log: the file itself, or those below a folder, days and parts in order.
 
-    The companions that macOS puts into archives (``._name``, ``__MACOSX``) are left out.
+    The companions that macOS puts into archives are left out.
 
     Raises
     ------
     TraceError
-        If there is none, or *path* is an archive.
+        If there is none.
     """
-    refuse_archive(path)
     if not path.is_dir():
         return [path]
     found = [
         file
-        for file in path.rglob("*")
+        for file in without_companions(path.rglob("*"))
         if file.name.lower().endswith((".csv", ".csv.gz", ".txt"))
-        and not file.name.startswith(".")
-        and "__MACOSX" not in file.parts
     ]
     if not found:
         raise TraceError(f"{path}: no CSV file in this folder (got 0 files). expected at least one")
@@ -66,10 +53,6 @@ class Table:
         The kind of frame.
     numbers, texts
         Name in the frame to name in the file; of those in *optional* a file may lack any.
-    derive
-        Expressions of further columns of the frame, from the columns of the file.
-    extra_numbers
-        Columns of the file that only *derive* needs.
     ticks_per_s
         Unit of the numbers whose names end in ``_s`` or hold ``_s_``.
     """
@@ -78,8 +61,6 @@ class Table:
     numbers: Mapping[str, str]
     texts: Mapping[str, str] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
-    derive: Mapping[str, pl.Expr] = field(default_factory=dict)
-    extra_numbers: Sequence[str] = ()
     ticks_per_s: float = 1.0
 
 
@@ -99,19 +80,17 @@ def read_table(path: Path, table: Table) -> tuple[pl.LazyFrame, pl.DataFrame]:
         return {ours: name for ours, name in names.items() if name in header or ours not in table.optional}
 
     numbers, texts = there(table.numbers), there(table.texts)
-    extra = [name for name in table.extra_numbers if name not in numbers.values()]
     required = [name for name in texts if name not in table.optional]
     lazy, frame = scan_csv(
         path,
-        numbers=[*dict.fromkeys(numbers.values()), *extra],
+        numbers=list(dict.fromkeys(numbers.values())),
         texts=list(dict.fromkeys(texts.values())),
         read=[texts[name] for name in required],
     )
     plain = [_number(ours, name, table.ticks_per_s) for ours, name in numbers.items()]
-    derived = [expression.alias(name) for name, expression in table.derive.items()]
     checked = frame.select(ROW, *plain, *(pl.col(texts[name]).alias(name) for name in required))
     check(checked, table.kind, path, names=numbers | texts)
-    rows = lazy.select(ROW, *plain, *(pl.col(name).alias(ours) for ours, name in texts.items()), *derived)
+    rows = lazy.select(ROW, *plain, *(pl.col(name).alias(ours) for ours, name in texts.items()))
     return rows, checked
 
 

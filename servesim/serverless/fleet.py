@@ -82,6 +82,8 @@ def generate_functions(
     TraceError
         If a number is out of bounds.
     """
+    if seed < 0:
+        raise TraceError(f"functions: seed (got {seed!r}). expected a whole number >= 0")
     _check(functions, duration_s, timer_ratio, keep_alive_s, requests_per_pod_most)
     mix = draw_functions(stream(seed, "fleet", "functions"), functions, timer_ratio)
     lives = _concatenated(

@@ -46,7 +46,6 @@ _COLD_STARTS = Table(
         "region": "region",
     },
     optional=frozenset({"runtime", "trigger", "region"}),
-    extra_numbers=("day",),
 )
 _REQUESTS = Table(
     kind="invocations",

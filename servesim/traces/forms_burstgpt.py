@@ -77,10 +77,23 @@ def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:
         "Request tokens": pl.col("prompt_tokens"),
         "Response tokens": pl.col("output_tokens"),
         "Total tokens": pl.col(own_total) if own_total in frame.columns else total,
-        "Log Type": column(frame, "tenant").cast(pl.String).replace(_LOG_TYPES),
+        "Log Type": _log_type(frame),
     }
     names = _EIGHT if facts["form"] == "burstgpt-8" else _SIX
     return frame.select(native[name].alias(name) for name in names)
+
+
+def _log_type(frame: pl.DataFrame) -> pl.Expr:
+    """Return one of the two types; where the tenant tells none, requests of sessions are conversations."""
+    told = column(frame, "tenant").cast(pl.String).replace_strict(_LOG_TYPES, default=None)
+    in_session = column(frame, "session").is_not_null()
+    return told.fill_null(pl.when(in_session).then(pl.lit("Conversation log")).otherwise(pl.lit("API log")))
+
+
+def _other_tenants(frame: pl.DataFrame) -> list[str]:
+    others = frame.select(~column(frame, "tenant").cast(pl.String).is_in(list(_LOG_TYPES))).to_series()
+    count = int(others.sum())
+    return [f"tenants other than {' and '.join(_LOG_TYPES)} ({count:,} requests have one)"] if count else []
 
 
 def _form(name: str, header: tuple[str, ...], *, holds: set[str], tick_s: float, float_times: bool) -> Form:
@@ -94,6 +107,7 @@ def _form(name: str, header: tuple[str, ...], *, holds: set[str], tick_s: float,
         header=header,
         rows=rows,
         take=take,
+        check=_other_tenants,
         facts={
             "form": name,
             "origin_s": 0.0,

@@ -10,7 +10,6 @@ from servesim import serverless
 from servesim.errors import TraceError
 from servesim.servegen.packed import DATASET_COLUMNS, DATASET_END, TRACE_END
 from servesim.servegen.pool import ACTIVITY
-from servesim.serverless.files import refuse_archive
 from servesim.traces.datasheets import datasheet_beside
 from servesim.workload.files import parquet_columns
 
@@ -52,7 +51,6 @@ def kind_of(path: Path, *, reader: str | None = None) -> Kind:
             f"{path}: one client of a ServeGen pool. expected its folder, which has all of them",
             hint=f"give {path.parent}",
         )
-    refuse_archive(path)
     if _is_pool(path):
         return "client pool"
     return _log_or_requests(_is_log(path))

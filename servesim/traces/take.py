@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from servesim.errors import ServesimError
 from servesim.traces.detect import Detected, detect
 from servesim.traces.forms import Taken, forms
 from servesim.traces.left_out import outputs_kept, rows_left_out
 from servesim.traces.parquet import take_parquet
-from servesim.traces.source import build_reader
+from servesim.traces.source import SPEC_ENDINGS, build_reader
 from servesim.workload.source import load
 
 OWN = "servesim"
@@ -25,6 +26,11 @@ def take(path: Path, *, reader: str | None = None) -> Taken:
     ServesimError
         If the file cannot be taken as it is.
     """
+    if path.suffix.lower() in SPEC_ENDINGS and path.is_file():
+        raise ServesimError(
+            f"{path}: no trace to convert (got a YAML file). expected a trace",
+            hint="servesim trace generate writes the requests that a workload: block describes",
+        )
     found = detect(path, reader=reader)
     if found.reader == OWN:
         return take_parquet(path)

@@ -71,6 +71,24 @@ def check_some_tokens(
         _raise_first(given, column, values > given[of].cast(pl.Float64), where, f"at most {of}")
 
 
+def check_block_counts(
+    frame: pl.DataFrame, blocks: str, where: str | Path, *, prompt: str, block_tokens: str | int
+) -> None:
+    """Raise unless no prompt has more *blocks* (lists, or how many) than it fills: the last one may be a part of one.
+
+    *block_tokens* is the length of a block, or the column that has it. Fewer blocks are fine: some traces leave out a
+    last part of one, and not every prompt's blocks are known.
+    """
+    counts = frame[blocks].list.len() if isinstance(frame[blocks].dtype, pl.List) else frame[blocks]
+    size = frame[block_tokens] if isinstance(block_tokens, str) else pl.Series([block_tokens])
+    most = (frame[prompt].cast(pl.Int64) + size - 1) // size
+    if wrong := first_wrong(frame, (counts > most).fill_null(value=False)):
+        raise TraceError(
+            f"{where}: row {wrong[1]}: {blocks}: more blocks than the prompt of {frame[prompt][wrong[0]]:.0f} tokens "
+            f"has (got {counts[wrong[0]]}). expected at most {most[wrong[0]]}"
+        )
+
+
 def check_follow_ups(frame: pl.DataFrame, where: str | Path) -> None:
     """Raise unless every ``think_s`` is a time >= 0 or nothing, and has a session."""
     given = frame.filter(pl.col("think_s").is_not_null())

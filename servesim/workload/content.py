@@ -1,14 +1,14 @@
 """What a file really holds, told from its first bytes: what is not data is refused with its own message.
 
-A folder, an empty file, the pointer that Git LFS leaves where the data was not fetched, a damaged archive,
-and, where text is expected, anything that is no UTF-8. Parsing is in `servesim.workload.files`.
+A folder, an empty file, the pointer that Git LFS leaves where the data was not fetched, an archive of files, damaged
+gzip, and, where text is expected, anything that is no UTF-8. Parsing is in `servesim.workload.files`.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +18,17 @@ from servesim.errors import TraceError
 BOM = b"\xef\xbb\xbf"
 _LFS_POINTER = b"version https://git-lfs"
 _BINARY = {b"PAR1": "a Parquet file", b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text"}
+_ARCHIVES = {
+    b"PK\x03\x04": 0,  # zip
+    b"ustar": 257,  # tar, also within gzip
+    b"Rar!": 0,
+    b"7z\xbc\xaf\x27\x1c": 0,
+    b"\xfd7zXZ": 0,  # xz
+    b"1AY&SY": 4,  # bzip2
+    b"\x28\xb5\x2f\xfd": 0,  # zstd
+}
+"""What packed files begin with, from which byte on; gzip alone is read as it is."""
+
 _HEAD_BYTES = 4096
 
 
@@ -38,7 +49,19 @@ def check_is_data(path: Path) -> bytes:
         )
     if not head:
         raise TraceError(f"{path}: empty (got no data). expected a trace")
+    if any(head[place:].startswith(magic) for magic, place in _ARCHIVES.items()):
+        raise TraceError(
+            f"{path}: an archive (got {path.name!r}). expected a file of its own, plain or gzipped",
+            hint="unpack it first",
+        )
     return head
+
+
+def without_companions(files: Iterable[Path]) -> list[Path]:
+    """Return *files* without hidden ones, such as the companions that macOS puts into archives: ``._name`` beside each
+    file, or all of them in ``__MACOSX``.
+    """
+    return [file for file in files if not file.name.startswith(".") and "__MACOSX" not in file.parts]
 
 
 def first_line(path: Path) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 from servesim.errors import PluginError, TraceError
 from servesim.workload.checks import (
     ROW,
+    check_block_counts,
     check_follow_ups,
     check_numbers,
     check_priorities,
@@ -60,9 +61,17 @@ def typed(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             check_some_tokens(frame, name, where, least=least, of=of)
     if "think_s" in frame.columns:
         check_follow_ups(frame, where)
+    _check_blocks(frame, where)
     present = {name: kind for name, kind in SCHEMA.items() if name in frame.columns}
     requests = pl.DataFrame([_cast(frame, name, kind, where) for name, kind in present.items()])
     return requests.with_columns(pl.col("priority").fill_null(0)) if "priority" in present else requests
+
+
+def _check_blocks(frame: pl.DataFrame, where: str) -> None:
+    """Raise if a prompt has more blocks than it fills; columns of other types are refused elsewhere."""
+    names = ("prefix_blocks", "prefix_block_tokens")
+    if set(names) <= set(frame.columns) and isinstance(frame["prefix_blocks"].dtype, pl.List):
+        check_block_counts(frame, names[0], where, prompt="prompt_tokens", block_tokens=names[1])
 
 
 def conform(frame: pl.DataFrame) -> pl.DataFrame:

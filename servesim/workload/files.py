@@ -19,6 +19,7 @@ import polars as pl
 from servesim.errors import TraceError
 from servesim.workload.checks import ROW, first_wrong, require_columns
 from servesim.workload.content import BOM, check_is_data, first_line, opened
+from servesim.workload.faults import csv_fault, json_fault
 
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises for a damaged file; it panics where it did not expect the damage."""
@@ -72,7 +73,8 @@ def scan_csv(
             frame = as_numbers(lazy.select(wanted).collect(), numbers, path)
             lazy = lazy.with_columns(_number(pl.col(name)) for name in numbers)
     except _UNREADABLE as error:
-        raise TraceError(f"{path}: not readable as CSV ({_reason(error)}). expected a CSV file") from error
+        fault = csv_fault(path) or f"not readable as CSV ({_reason(error)}). expected a CSV file"
+        raise TraceError(f"{path}: {fault}") from error
     if frame.is_empty():
         raise TraceError(f"{path}: no requests (got a header and 0 rows). expected at least one")
     return lazy, frame
@@ -94,9 +96,9 @@ def read_jsonl(path: Path, *, numbers: Sequence[str], others: Mapping[str, pl.Da
         lazy = pl.scan_ndjson(_json_lines(path), schema=schema, row_index_name=ROW, row_index_offset=1)
         frame = _without_blank_rows(lazy, list(schema)).collect()
     except _UNREADABLE as error:
-        raise TraceError(
-            f"{path}: not readable as JSON lines ({_reason(error)}). expected one object per line"
-        ) from error
+        fault = json_fault(path, schema)
+        fault = fault or f"not readable as JSON lines ({_reason(error)}). expected one object per line"
+        raise TraceError(f"{path}: {fault}") from error
     if frame.is_empty():
         raise TraceError(f"{path}: no requests (got 0 rows). expected at least one")
     return as_numbers(frame, numbers, path)

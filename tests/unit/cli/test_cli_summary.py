@@ -85,6 +85,15 @@ def test_names_are_no_markup():
     assert text.startswith("run [bold]x\n") and "  [red]t " in text
 
 
+def test_of_many_groups_the_busiest_are_shown():
+    """Twelve tenants, most requests first, and how many there are beside them."""
+    tenants = {f"t{number}": {"requests": number} for number in range(30)}
+    text = summary_text("run", {**SUMMARY, "tenants": tenants}, {})
+    names = [line.split()[0] for line in text.splitlines() if line.startswith("  t") and line[3:4].isdigit()]
+    assert names == [f"t{number}" for number in range(29, 17, -1)]
+    assert "\n  and 18 more with fewer requests: --json tells all\n" in text
+
+
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 

@@ -60,6 +60,25 @@ def test_every_form_gives_the_same_requests(form: str, tmp_path: Path) -> None:
     assert reader.notes.get("images") == (3 if form == "2025" else None)
 
 
+def test_images_have_tokens_where_their_length_is_given(tmp_path: Path) -> None:
+    """Of 8 tokens each: none, 24 of 30, and of a prompt of 10 that is too short for two, all of it."""
+    path = rows(tmp_path / "trace.csv", FORMS["2025"] + "2024-10-15T12:00:03Z,2,10,1\n")
+    reader = AzureReader(path=path, tokens_per_image=8)
+    assert reader.read().collect()["image_tokens"].to_list() == [0, 24, 10]
+    assert (reader.notes["images"], reader.notes["images_cut"]) == (5, 1)
+    source = {"reader": "azure", "path": path, "tokens_per_image": 8}
+    assert collect({"source": source})["image_tokens"].to_list() == [0, 24, 10]
+    assert "image_tokens" not in AzureReader(path=path).read().collect().columns
+
+
+@pytest.mark.parametrize("images", ["-1", "1.5", "NaN", ""])
+def test_a_number_of_images_is_whole(images: str, tmp_path: Path) -> None:
+    """By row and column, also where images are only counted."""
+    text = FORMS["2025"] + f"2024-10-15T12:00:03Z,{images},10,1\n"
+    with pytest.raises(TraceError, match="row 3: NumImages: unusable value"):
+        AzureReader(path=rows(tmp_path / "trace.csv", text)).read()
+
+
 def test_a_time_without_decimals_is_a_time(tmp_path: Path) -> None:
     """Writers of 2024's form leave out the decimals where they are zero."""
     text = f"{HEADER}\n2024-05-10 00:00:00+00:00,1,1\n2024-05-10 00:00:00.25+00:00,1,1\n"

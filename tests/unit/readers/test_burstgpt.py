@@ -69,6 +69,37 @@ def test_inserted_columns_move_nothing(tmp_path: Path) -> None:
     assert requests["session"].to_list() == ["1722ac82-0a46-4bf0-aa08-89794e7a2b3f", None]
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("5,ChatGPT,1,234,5,1239,Conversation log", r"row 2: 7 cells \(got '5,ChatGPT,1,234,5,"),
+        ("5,ChatGPT,1,234", "row 2: Log Type: unknown .got an empty cell"),
+        ("5,ChatGPT,1,234,235", "row 2: Log Type: unknown .got an empty cell"),
+        (
+            "5,ChatGPT,1,234,235,Chat log",
+            "row 2: Log Type: unknown .got 'Chat log'.*'Conversation log' or 'API log'",
+        ),
+        ("5,ChatGPT,1,234,1239,API log", "row 2: Total tokens: not the sum .*got 1239.. expected 235"),
+        ("5,ChatGPT,1,-234,-233,API log", "row 2: Response tokens: unusable value .got -234"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(row: str, message: str, tmp_path: Path) -> None:
+    """A thousands separator, missing cells, another type, a total that is none: nothing is read into other columns."""
+    header, first = SIX.splitlines()[:2]
+    with pytest.raises(TraceError, match=r"b\.csv: " + message):
+        BurstGptReader(path=rows(tmp_path / "b.csv", f"{header}\n{first}\n{row}\n{first}\n")).read()
+
+
+def test_a_file_without_totals_is_read(tmp_path: Path) -> None:
+    """They say nothing that the other columns do not; an empty total is none."""
+    text = "Timestamp,Model,Request tokens,Response tokens,Log Type\n5,ChatGPT,472,18,API log\n"
+    assert BurstGptReader(path=rows(tmp_path / "b.csv", text)).read().collect()[
+        "prompt_tokens"
+    ].to_list() == [472]
+    path = rows(tmp_path / "c.csv", SIX.replace(",490,", ",,"))
+    assert BurstGptReader(path=path).read().collect().height == 2
+
+
 def test_crlf_leaves_no_trace_in_the_last_column(tmp_path: Path) -> None:
     """The log type stands last: its slug has no carriage return."""
     path = rows(tmp_path / "b.csv", SIX.replace("\n", "\r\n"))
@@ -170,7 +201,7 @@ def test_retries_do_not_depend_on_the_hash_seed(root: Path) -> None:
 
 def test_a_request_that_succeeded_without_a_prompt_is_kept(tmp_path: Path) -> None:
     """It emitted tokens, so it counts, with a prompt of one token."""
-    path = rows(tmp_path / "b.csv", SIX.replace("5,ChatGPT,472", "5,ChatGPT,0"))
+    path = rows(tmp_path / "b.csv", SIX.replace("5,ChatGPT,472,18,490", "5,ChatGPT,0,18,18"))
     assert collect({"source": {"reader": "burstgpt", "path": path}})["prompt_tokens"].to_list() == [1, 30]
 
 

@@ -74,7 +74,13 @@ def test_sessions_of_a_folder_have_blocks_of_their_own(tmp_path: Path) -> None:
     [
         ("{", "not a session"),
         ('{"id": "x"}', "no 'requests'"),
-        ('{"requests": [{"t": 0}]}', "no 'hash_ids'"),
+        ('{"requests": [{"t": 0}]}', "agent 0, request 1: no 'model'"),
+        ('{"requests": [5]}', "not a session"),
+        ('{"block_size": "64", "requests": []}', "block_size .got '64'"),
+        (
+            '{"hash_id_scope": "tenant", "requests": []}',
+            "hash_id_scope .got 'tenant'.. expected local or global",
+        ),
         ('{"requests": []}', "no requests"),
         ("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ],
@@ -85,6 +91,63 @@ def test_what_is_no_session(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(TraceError, match=message):
         ClaudeCodeReader(path=path).read()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"in": "x"}, r"agent 0.1, request 2: in: not a number \(got 'x'\)"),
+        ({"out": None}, r"agent 0.1, request 2: out: not a number \(got None\)"),
+        ({"t": True}, r"agent 0.1, request 2: t: not a number \(got True\)"),
+        ({"hash_ids": [1, "2"]}, r"agent 0.1, request 2: hash_ids: unusable id \(got '2'\)"),
+        ({"hash_ids": [1 << 32]}, r"agent 0.1, request 2: hash_ids: unusable id \(got 4294967296\)"),
+        (
+            {"in": 100},
+            r"row 3: n_blocks: more blocks than the prompt of 100 tokens has \(got 3\)\. expected at most 2",
+        ),
+        ({"in": 64.5}, r"row 3: in_tokens: unusable value \(got 64.5\)"),
+        ({"out": -1}, r"row 3: out_tokens: unusable value \(got -1\)"),
+    ],
+)
+def test_a_bad_value_of_a_session_is_named(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """By file, agent, request and key; of values out of range the row is the request's, agent by agent."""
+    requests = [request(1.0, [9]), request(4.0, [1, 2, 3]) | changed]
+    session(tmp_path / "good.json", [request(0.0, [1])], "good")
+    session(tmp_path / "bad.json", [request(0.0, [1]), {"type": "subagent", "requests": requests}], "bad")
+    with pytest.raises(TraceError, match=r"bad\.json: " + message):
+        ClaudeCodeReader(path=tmp_path).read()
+
+
+def test_blocks_are_as_long_as_the_file_says(tmp_path: Path) -> None:
+    """16 tokens in one session, 64 in another, as without the key; floor and ceil counts are taken."""
+    short = request(0.0, [1, 2, 3]) | {"in": 40}
+    document = {"id": "a", "block_size": 16, "hash_id_scope": "local", "requests": [short]}
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    (tmp_path / "b.json").write_text(json.dumps({"id": "b", "requests": [request(0.0, [1])]}))
+    frame = ClaudeCodeReader(path=tmp_path, prefix_blocks=True).read().collect()
+    assert dict(frame.select("session", "prefix_block_tokens").rows()) == {"a/0": 16, "b/0": 64}
+    workload = collect({"source": {"reader": "claude_code", "path": tmp_path, "prefix_blocks": True}})
+    assert sorted(workload["prefix_block_tokens"]) == [16, 64]
+
+
+def test_global_ids_are_shared_by_sessions(tmp_path: Path) -> None:
+    """Two sessions of global scope share block 1; one of local scope has a block of its own."""
+    for name, scope in (("a", "global"), ("b", "global"), ("c", "local")):
+        requests = [request(0.0, [1, ord(name)])]
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"id": name, "hash_id_scope": scope, "requests": requests})
+        )
+    reader = ClaudeCodeReader(path=tmp_path, prefix_blocks=True, duplicates=True)
+    blocks = dict(reader.read().collect().select("session", "prefix_blocks").rows())
+    assert blocks["a/0"][0] == blocks["b/0"][0]
+    assert len({block for ids in blocks.values() for block in ids}) == 5
+
+
+def test_companions_of_macos_are_no_sessions(tmp_path: Path) -> None:
+    """Archives made there have an AppleDouble file beside each file."""
+    session(tmp_path / "a.json", [request(0.0, [1])])
+    (tmp_path / "._a.json").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X" + bytes(16))
+    assert ClaudeCodeReader(path=tmp_path).read().collect().height == 1
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

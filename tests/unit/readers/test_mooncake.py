@@ -63,6 +63,13 @@ def test_times_are_milliseconds_and_may_be_strings(tmp_path: Path) -> None:
     assert requests["prefix_blocks"].to_list() == [[0, 7], [0, 7]]
 
 
+def test_a_last_part_of_a_block_may_have_an_id_or_none(tmp_path: Path) -> None:
+    """A prompt of 600 tokens has one whole block and a part: one id (floor) or two (ceil)."""
+    text = "\n".join([line(0, blocks="[0]"), line(1, blocks="[0, 7]"), line(2, prompt=100, blocks="[]")])
+    requests = MooncakeReader(path=rows(tmp_path / "m.jsonl", text)).read().collect()
+    assert requests["prefix_blocks"].to_list() == [[0], [0, 7], []]
+
+
 def test_a_trace_without_block_ids_has_none(tmp_path: Path) -> None:
     """The lengths alone are a trace too."""
     text = '{"timestamp": 0, "input_length": 4, "output_length": 2}\n'
@@ -77,7 +84,12 @@ def test_a_trace_without_block_ids_has_none(tmp_path: Path) -> None:
         (line(5, output=0), r"row 2: output_length[\s\S]*zero_output"),
         (line(5, output=-3), "row 2: output_length"),
         (line('"soon"'), "row 2: timestamp: .*'soon'"),
-        (line(5, blocks='{"system": [1]}'), "not readable as JSON lines"),
+        (line(5, blocks='{"system": [1]}'), r"row 2: hash_ids: not a list of whole numbers"),
+        (
+            line(5, prompt=600, blocks="[0, 1, 2, 3, 4, 5]"),
+            r"row 2: hash_ids: more blocks .*got 6.*at most 2",
+        ),
+        (line(5, prompt=512, blocks="[0, 7]"), r"row 2: hash_ids: more blocks .*got 2.*at most 1"),
     ],
 )
 def test_a_bad_value_is_named(bad: str, message: str, tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def test_a_chain_is_a_session(tmp_path: Path) -> None:
     assert reader.notes["sessions"] == 2
 
 
+def test_more_blocks_than_the_prompt_has(tmp_path: Path) -> None:
+    """Three blocks of 16 tokens for a prompt of 32 are refused by row."""
+    text = "\n".join([line(1, -1, 5.0), line(2, 1, 7.0).replace('"input_length": 40', '"input_length": 32')])
+    with pytest.raises(TraceError, match=r"q\.jsonl: row 2: hash_ids: more blocks .*got 3.*at most 2"):
+        QwenBailianReader(path=rows(tmp_path / "q.jsonl", text)).read()
+
+
 def test_turns_in_closed_loop(tmp_path: Path) -> None:
     """A turn waits as long after the one before as it came after it."""
     text = "\n".join([line(1, -1, 5.0), line(2, 1, 7.0), line(4, 2, 9.5)])

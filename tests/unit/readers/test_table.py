@@ -252,3 +252,12 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path = rows(tmp_path / "t.csv", "arrival_s,prompt_tokens,output_tokens,prompt_tokens\n0,1,1,2\n")
     with pytest.raises(TraceError, match="column 'prompt_tokens' more than once"):
         TableReader(path=path).read()
+
+
+def test_more_blocks_than_the_prompt_has_are_refused(tmp_path: Path) -> None:
+    """In any format whose requests say how long a block is: 3 of 16 tokens are too many for a prompt of 32."""
+    lengths = '"prompt_tokens": 33, "output_tokens": 1, "prefix_block_tokens": 16'
+    line = f'{{"arrival_s": 0, {lengths}, "prefix_blocks": [1, 2, 3]}}'
+    text = f"{line}\n{line.replace('33', '32')}\n"
+    with pytest.raises(TraceError, match=r"t\.jsonl: row 2: prefix_blocks: more blocks .*got 3.*at most 2"):
+        collect({"source": {"reader": "table", "path": rows(tmp_path / "t.jsonl", text)}})

@@ -13,7 +13,8 @@ from pools import FULL, LENGTHS, pool_of, write
 from workloads import build, collect
 
 from servesim.errors import PluginError, ScenarioError, TraceError
-from servesim.servegen.compose import chosen, slots_of, window_rates
+from servesim.servegen.compose import Plan, chosen, slots_of, window_rates
+from servesim.servegen.draws import arrivals_of
 from servesim.servegen.generator import ServeGen
 
 
@@ -88,14 +89,41 @@ def test_the_scale_multiplies_the_pools_own_rates(path: Path) -> None:
 
 
 def test_a_burst_fills_only_its_part_of_a_window(path: Path) -> None:
-    """Client c's gaps fill a tenth of a window: its requests span 60 s, each window elsewhere."""
+    """Client c's gaps fill a tenth of a window: requests lie in 61 s, each window elsewhere, a few over its edge."""
     requests = collect(block(path)).filter(pl.col("tenant") == "c")["arrival_s"].to_numpy()
-    begins = []
+    ends = []
     for window in range(36):
         inside = requests[(requests >= window * 600) & (requests < (window + 1) * 600)] - window * 600
-        assert np.ptp(inside) < 60
-        begins.append(inside[0])
-    assert np.std(begins) > 60
+        pauses = np.diff(inside, append=inside[0] + 600)
+        assert 600 - pauses.max() < 61
+        ends.append(inside[pauses.argmax()])
+    assert np.std(ends) > 60
+
+
+def test_bursts_leave_the_time_in_a_window_alone() -> None:
+    """Bursts of a tenth to seven tenths of the window: arrivals are as dense at its edges as in its middle."""
+    shares = [0.1, 0.3, 0.5, 0.7]
+    activity = [
+        (f"{share}", window, 30, False, 100.0, 600 * share / 30 / 100)
+        for window in range(36 * 40)
+        for share in shares
+    ]
+    lengths = {
+        (f"{share}", 0, field): {5: 1.0} for share in shares for field in ("input_tokens", "output_tokens")
+    }
+    pool = pool_of(activity=activity, lengths=lengths)
+    slots = slots_of(pool, range(4), None)
+    assert slots[0].active_s == pytest.approx([600 * share for share in shares], rel=0.001)
+    parts = [times for _, _, _, times in islice(arrivals_of(Plan(pool, slots), 0), len(slots))]
+    density = np.histogram(np.concatenate(parts), bins=12, range=(0, 600))[0] / (4 * 30 * len(slots) / 12)
+    # A bin has 1,440 independent windows, whose counts vary about as much as their mean: a standard error of 0.026.
+    assert density == pytest.approx(np.ones(12), abs=0.1)
+
+
+def test_a_client_whose_window_cuts_its_gaps_is_active_throughout() -> None:
+    """Nineteen gaps of an exponential client fill 600 s less the two cut ones: it pauses no more than one of 600 s."""
+    cut = pool_of(activity=[("a", 0, 20, False, 1.0, 600 / 21)])
+    assert slots_of(cut, [0], None)[0].active_s.tolist() == [600.0]
 
 
 def test_clients_are_chosen(path: Path) -> None:
@@ -205,6 +233,18 @@ def test_the_naive_mode_knows_no_clients(path: Path) -> None:
     gaps = [np.diff(requests["arrival_s"].to_numpy()) for requests in (composed, naive)]
     cvs = [float(gap.std() / gap.mean()) for gap in gaps]
     assert cvs[1] == pytest.approx(cvs[0], rel=0.05)
+
+
+def test_the_naive_mode_starts_over_at_the_end_of_the_span(tmp_path: Path) -> None:
+    """A pool whose second half sends nine times as much, played one and a half times: as composed load does."""
+    requests = [60] * 18 + [540] * 18
+    activity = [("a", window, count, False, 1.0, 600 / count) for window, count in enumerate(requests)]
+    lengths = {("a", 0, field): {5: 1.0} for field in ("input_tokens", "output_tokens")}
+    path = write(tmp_path / "p.trace.parquet", pool_of(activity=activity, lengths=lengths))
+    for mode in ("clients", "naive"):
+        arrivals = collect(block(path, mode=mode, duration_s=32_400.0))["arrival_s"].to_numpy()
+        found = np.histogram(arrivals, bins=[0, 10_800, 21_600, 32_400])[0]
+        assert found == pytest.approx([1080, 9720, 1080], rel=0.25), mode
 
 
 def test_the_naive_constant_mode_has_the_mean_rate(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from servesim.scenario import load_scenario
 
 
 def test_load_without_clients_asks_for_too_few_replicas(root: Path) -> None:
-    """Ten replicas for composed load, six and five for naive load: 40 and 50 % short, published are 50 %."""
+    """Nine replicas for composed load, six and five for naive load: 33 and 44 % short, published are 50 %."""
     assert servesim.check(root / "scenarios/reproductions/provisioning.yaml", workers=1).passed(strict=True)
 
 

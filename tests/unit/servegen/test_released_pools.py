@@ -126,6 +126,19 @@ def test_lengths_have_the_published_quantiles(name: str, pool: ClientPool) -> No
         assert found == pytest.approx(expected, rel=0.1)
 
 
+def test_edges_of_windows_leave_no_trace(name: str, pool: ClientPool) -> None:
+    """Over all windows, arrivals are as dense in each twentieth of a window, within 4 %."""
+    plan = Plan(
+        pool, slots_of(pool, range(len(pool.clients)), None), scale=0.05 if "m-large" in name else 1.0
+    )
+    counts = np.zeros(20)
+    for window, _, _, times in arrivals_of(plan, 0):
+        if window == len(plan.slots):
+            break
+        counts += np.histogram(times, bins=20, range=(0, 600))[0]
+    assert counts / counts.mean() == pytest.approx(np.ones(20), abs=0.04)
+
+
 def medians_of_cv(pool: ClientPool, span: Span | None) -> dict[int, tuple[float, float]]:
     """Return for each client the medians over windows of >= 50 requests of the CV implied and the CV generated."""
     slots = slots_of(pool, range(len(pool.clients)), span)

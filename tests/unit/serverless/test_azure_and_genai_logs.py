@@ -166,6 +166,22 @@ def test_requests_that_failed_are_counted(root: Path) -> None:
     assert frame["arrival_s"][0] == 0
 
 
+def test_states_are_kept_whatever_they_are(root: Path, tmp_path: Path) -> None:
+    """Pending and failed requests are data: read, counted, and told by their state."""
+    header, *lines = (root / "traces" / "genai_lora_request_trace_sample.csv").read_text().splitlines()
+    done = [line for line in lines if "SUCCEED" in line][:3]
+    states = [
+        line.replace("SUCCEED", state)
+        for line, state in zip(done, ("PENDING", "FAILED", "SUCCEED"), strict=True)
+    ]
+    path = tmp_path / "lora_request_trace.csv"
+    path.write_text("\n".join([header, *states]) + "\n", encoding="utf-8")
+    log = read(path)
+    assert log.invocations is not None
+    assert sorted(log.invocations.collect()["status"]) == ["FAILED", "PENDING", "SUCCEED"]
+    assert log.notes["not_succeeded"] == 2
+
+
 def test_a_request_without_state_or_time_is_refused(root: Path, tmp_path: Path) -> None:
     """By row and column."""
     lines = (root / "traces" / "genai_lora_request_trace_sample.csv").read_text().splitlines()

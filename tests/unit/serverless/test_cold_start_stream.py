@@ -188,6 +188,9 @@ def test_a_region_is_the_same_whatever_others_there_are() -> None:
     ("parameters", "message"),
     [
         ({"regions": ["R6"]}, "unknown region .got 'R6'"),
+        ({"regions": []}, r"no region .got \[\]"),
+        ({"law": "foo"}, "unknown law .got 'foo'.. expected published or measured"),
+        ({"seed": -1}, "seed .got -1"),
         ({"duration_s": 0.0}, "duration_s .got 0.0"),
         ({"duration_s": float("nan")}, "duration_s .got nan"),
     ],
@@ -195,4 +198,4 @@ def test_a_region_is_the_same_whatever_others_there_are() -> None:
 def test_bad_parameters(parameters: dict[str, object], message: str) -> None:
     """Named with their values."""
     with pytest.raises(TraceError, match=message):
-        generate_cold_starts(seed=0, **parameters)  # type: ignore[arg-type]
+        generate_cold_starts(**({"seed": 0} | parameters))  # type: ignore[arg-type]

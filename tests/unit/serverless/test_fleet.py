@@ -157,6 +157,7 @@ def test_requests_above_the_most_are_left_out_and_counted() -> None:
     ("parameters", "message"),
     [
         ({"functions": 0}, "functions .got 0"),
+        ({"seed": -1}, "seed .got -1"),
         ({"duration_s": 60.0}, "duration_s .got 60.0"),
         ({"timer_ratio": 1.5}, "timer_ratio .got 1.5"),
         ({"keep_alive_s": -1.0}, "keep_alive_s .got -1.0"),
@@ -166,7 +167,7 @@ def test_requests_above_the_most_are_left_out_and_counted() -> None:
 def test_bad_parameters(parameters: dict[str, object], message: str) -> None:
     """Named with their values."""
     with pytest.raises(TraceError, match=message):
-        generate_functions(seed=0, **parameters)  # type: ignore[arg-type]
+        generate_functions(**({"seed": 0} | parameters))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timer_ratio", [0.0, 1.0])

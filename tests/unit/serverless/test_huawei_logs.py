@@ -151,7 +151,7 @@ def test_bad_cells_are_named(row: str, message: str, tmp_path: Path) -> None:
 def test_what_is_no_table(tmp_path: Path) -> None:
     """Archives, pointers of Git LFS, empty folders and missing columns have messages of their own."""
     archive = tmp_path / "R1.zip"
-    archive.write_bytes(b"PK")
+    archive.write_bytes(b"PK\x03\x04")
     with pytest.raises(TraceError, match="unpack it first"):
         read(archive)
     (tmp_path / "none").mkdir()

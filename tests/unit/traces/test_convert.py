@@ -349,3 +349,28 @@ def test_sessions_that_are_there_twice_are_told(shared: Callable[[str], Path], t
     assert "3,128 rows in sessions that are there twice" in written.lost
     assert "that 27 requests have no output: it is 1 token" in written.lost
     assert written.rows == 49_334 - 3_128
+
+
+def test_a_described_workload_is_no_trace(tmp_path: Path):
+    """A YAML file is refused, and the command that writes its requests is named."""
+    spec = tmp_path / "map.yaml"
+    spec.write_text("workload: {source: {reader: table, path: a.csv}}\n", encoding="utf-8")
+    with pytest.raises(ServesimError, match=r"map\.yaml: no trace to convert") as caught:
+        convert(spec, tmp_path / "out.parquet")
+    assert "trace generate" in str(caught.value.hint)
+
+
+def test_burstgpt_holds_two_tenants(tmp_path: Path) -> None:
+    """Others are told as lost; a request without one is of the API, or in a session of a conversation."""
+    source = tmp_path / "in.csv"
+    source.write_text(
+        "arrival_s,prompt_tokens,output_tokens,model,tenant,session\n"
+        "0,5,6,m,api,\n1,5,6,m,,\n2,5,6,m,,s\n3,5,6,m,acme,\n"
+    )
+    out = tmp_path / "out.csv"
+    with pytest.raises(
+        ServesimError, match=r"tenants other than conversation and api \(1 requests have one\)"
+    ):
+        convert(source, out, to="burstgpt-8")
+    convert(source, out, to="burstgpt-8", lossy=True)
+    assert read_requests(out).frame["tenant"].to_list() == ["api", "api", "conversation", "api"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,23 @@ def parquet_bytes(folder: Path) -> bytes:
     frame = {"arrival_s": [0.0, 1.0], "prompt_tokens": [3, 4], "output_tokens": [5, 6]}
     pl.DataFrame(frame).write_parquet(path)
     return path.read_bytes()
+
+
+def archived(text: bytes, packing: str) -> bytes:
+    """Return an archive that holds *text* and the companion that macOS adds: a tar, packed or not, or a zip."""
+    whole = io.BytesIO()
+    files = {"._trace": b"\x00\x05\x16\x07", "trace": text}
+    if packing == "zip":
+        with zipfile.ZipFile(whole, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return whole.getvalue()
+    with tarfile.open(fileobj=whole, mode=f"w:{packing}") as tar:  # type: ignore[call-overload]  # a mode by name
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return whole.getvalue()
 
 
 @pytest.fixture(params=SAMPLES)
@@ -86,7 +106,15 @@ def test_gzipped_text_is_read(read: Callable[..., Any]) -> None:
         (lambda _: np.random.default_rng(0).bytes(5000), "not text"),
         (lambda _: b"PAR1\x15\x00", "a Parquet file. expected UTF-8 text"),
         (lambda text: b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (lambda text: text[: len(text) // 2] + b"\xe9\xe8" + text[len(text) // 2 :], "not readable as"),
+        (
+            lambda text: text[: len(text) // 2] + b"\xe9\xe8" + text[len(text) // 2 :],
+            "not readable as|not a JSON object",
+        ),
+        (lambda text: archived(text, "gz"), "an archive .got '.*unpack it first"),
+        (lambda text: archived(text, "xz"), "an archive .got '.*unpack it first"),
+        (lambda text: archived(text, ""), "an archive .got '.*unpack it first"),
+        (lambda text: archived(text, "zip"), "an archive .got '.*unpack it first"),
+        (lambda _: b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X", "not text .got a byte 0"),
         (lambda text: gzip.compress(text)[:-30], "not readable as|cannot be read"),
         (lambda text: gzip.compress(text)[:20] + b"\xff" * 40, "cannot be read"),
         (lambda _: b"\x1f\x8bjunk", "cannot be read"),
@@ -95,8 +123,8 @@ def test_gzipped_text_is_read(read: Callable[..., Any]) -> None:
 def test_what_is_no_text_is_told(
     change: Callable[[bytes], bytes], message: str, read: Callable[..., Any]
 ) -> None:
-    """By a `TraceError` with the file's name, whatever reader it is given to."""
-    with pytest.raises(TraceError, match=message) as caught:
+    """By a `TraceError` with the file's name, whatever reader it is given to; archives also by what to do."""
+    with pytest.raises(TraceError, match=f"(?s){message}") as caught:
         read(change)
     assert "[a-z]*?" in str(caught.value)
 

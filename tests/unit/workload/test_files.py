@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 from workloads import rows
 
@@ -80,9 +81,40 @@ def test_columns_are_found_by_name_wherever_they_stand(tmp_path: Path) -> None:
 
 
 def test_a_row_with_too_many_cells_is_refused(tmp_path: Path) -> None:
-    """Where all columns are read, a thousands separator cannot shift numbers unnoticed."""
-    with pytest.raises(TraceError, match=r"a\.csv: not readable as CSV"):
-        read_csv(rows(tmp_path / "a.csv", "a,b\n1,155,2\n"), numbers=["a", "b"])
+    """Where all columns are read, a thousands separator cannot shift numbers unnoticed; blank lines count as rows."""
+    path = rows(tmp_path / "a.csv", "\ufeffa,b\r\n3,4\r\n\r\n1,155,2\r\n")
+    with pytest.raises(TraceError, match=r"a\.csv: row 3: 3 cells \(got '1,155,2'\)\. expected 2"):
+        read_csv(path, numbers=["a", "b"])
+
+
+def test_a_quote_that_is_not_closed_is_found(tmp_path: Path) -> None:
+    """Polars tells the cell only."""
+    with pytest.raises(TraceError, match=r"a\.csv: row 2: a quote that is not closed \(got '4"):
+        read_csv(rows(tmp_path / "a.csv", 'a,b\n1,2\n3,"4\n5,6\n'), numbers=["a", "b"])
+
+
+LINE = '{"t": 1, "ids": [1]}\n'
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ('{"t": 2,', r"not a JSON object \(got '\{\"t\": 2,': "),
+        ("[1, 2]", r"not a JSON object \(got '\[1, 2\]'\)"),
+        ("5", r"not a JSON object \(got '5'\)"),
+        ('{"t": 2, "ids": "x"}', r"ids: not a list of whole numbers \(got '\"x\"'\)"),
+        ('{"t": 2, "ids": [1.5]}', r"ids: not a list of whole numbers \(got '\[1.5\]'\)"),
+        ('{"t": [2], "ids": [1]}', r"t: not a number \(got '\[2\]'\)"),
+    ],
+)
+def test_the_first_bad_line_of_json_is_named(bad: str, message: str, tmp_path: Path) -> None:
+    """By its number, blank lines not counted, wherever it is among 20,000; packed and with a byte-order mark, too."""
+    text = "\ufeff" + LINE * 9_000 + "\n" + f"{bad}\n" + LINE * 9_000 + "also bad\n" * ("{" not in bad)
+    for path in (rows(tmp_path / "a.jsonl", text), tmp_path / "a.jsonl.gz"):
+        if path.suffix == ".gz":
+            path.write_bytes(gzip.compress(text.encode()))
+        with pytest.raises(TraceError, match=rf"{path.name}: row 9001: {message}"):
+            read_jsonl(path, numbers=["t"], others={"ids": pl.List(pl.Int64)})
 
 
 def test_numbers_in_json_may_be_strings(tmp_path: Path) -> None:
