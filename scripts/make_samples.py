@@ -30,6 +30,8 @@ from servesim.generators.lengths import LognormalLength, MixtureLength, MixtureP
 from servesim.rng import stream
 from servesim.serverless import generate_functions
 from servesim.serverless.huawei import cold_start_table
+from servesim.traces.finding import rubric_of
+from servesim.traces.look import look
 from servesim.workload.datasheet import Datasheet
 
 SEED = 20261123
@@ -659,8 +661,6 @@ def datasheet(name: str, content: bytes, rows: int) -> Datasheet:
 
 def make_samples(folder: Path) -> None:
     """Write all samples and datasheets to *folder*."""
-    yaml = YAML()
-    yaml.width = 1000
     for name, sample in _ALL.items():
         content, rows = sample.make()
         files = content if isinstance(content, dict) else {"": content}
@@ -668,12 +668,18 @@ def make_samples(folder: Path) -> None:
             path = folder / name / part
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(of_file)
-        sheet = datasheet(name, b"".join(files[part] for part in sorted(files)), rows).model_dump(
-            mode="json", exclude_defaults=True
-        )
-        text = io.StringIO()
-        yaml.dump(sheet, text)
-        (folder / f"{Path(name).stem}.datasheet.yaml").write_text(text.getvalue(), encoding="utf-8")
+        sheet = datasheet(name, b"".join(files[part] for part in sorted(files)), rows)
+        beside = folder / f"{Path(name).stem}.datasheet.yaml"
+        _write(sheet, beside)  # says how the file is read
+        _write(sheet.model_copy(update={"rubric": rubric_of(look(folder / name).findings)}), beside)
+
+
+def _write(sheet: Datasheet, path: Path) -> None:
+    yaml = YAML()
+    yaml.width = 1000
+    text = io.StringIO()
+    yaml.dump(sheet.model_dump(mode="json", exclude_defaults=True), text)
+    path.write_text(text.getvalue(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ from servesim.experiments.statistics import (
     ratio_interval,
     seeds_to_decide,
 )
+from servesim.results.units import number_text
+
+_MANY = 1000
+"""Numbers from here on are told with separated thousands."""
 
 Outcome = Literal["passed", "failed", "undecided"]
 Values = Callable[[str, str], Sequence[float]]
@@ -146,7 +150,7 @@ class _Judge:
             for a, b, found in zip(names[:-1], names[1:], outcomes, strict=True)
             if found != "passed"
         ]
-        means = " -> ".join(f"{sum(values) / len(values):.4g}" for values in series)
+        means = " -> ".join(_mean_text(values) for values in series)
         worst: Outcome = (
             "failed" if "failed" in outcomes else "undecided" if "undecided" in outcomes else "passed"
         )
@@ -250,18 +254,27 @@ def _most(counts: Sequence[int | None]) -> int | None:
 
 
 def _range_text(at_least: float | None, at_most: float | None) -> str:
-    if at_least is None:
-        return f"at most {at_most:g}"
-    return f"at least {at_least:g}" if at_most is None else f"{at_least:g} to {at_most:g}"
+    low, high = ("" if bound is None else _bound_text(bound) for bound in (at_least, at_most))
+    return f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}"
+
+
+def _bound_text(bound: float) -> str:
+    """Return a bound as it was written."""
+    return f"{bound:,.0f}" if abs(bound) >= _MANY and float(bound).is_integer() else f"{bound:g}"
 
 
 def _interval_text(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
-        return f"{interval.estimate:.4g}"
+        return _measured(interval.estimate)
     if interval.low == interval.high:
-        return f"{interval.estimate:.4g} at every seed"
-    return f"{interval.estimate:.4g} [{interval.low:.4g}, {interval.high:.4g}]"
+        return f"{_measured(interval.estimate)} at every seed"
+    return f"{_measured(interval.estimate)} [{_measured(interval.low)}, {_measured(interval.high)}]"
 
 
 def _mean_text(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.4g}"
+    return _measured(sum(values) / len(values))
+
+
+def _measured(value: float) -> str:
+    """Return a number with four digits, so that it can be held against its bound, and all of a whole part."""
+    return number_text(value) if abs(value) >= _MANY else f"{value:.4g}"

@@ -34,6 +34,14 @@ Reader = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Reader that takes the file; else told from it.", show_default=False),
 ]
+AnyReader = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Reader of the trace, format of the log, or servegen for a client pool; else told from the file.",
+        show_default=False,
+    ),
+]
 To = Annotated[
     str | None,
     typer.Option(
@@ -50,7 +58,7 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write.", show_
 @trace.command()
 def info(
     file: AnyFile,
-    reader: Reader = None,
+    reader: AnyReader = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw the trace: .png, .svg or .pdf.", show_default=False),

@@ -22,6 +22,9 @@ _NAMES = {
     "prompt_tokens": "prompt tokens",
     "output_tokens": "output tokens",
     "requests_per_1s": "requests in 1 s",
+    "image_tokens": "image tokens",
+    "audio_tokens": "audio tokens",
+    "reasoning_tokens": "reasoning tokens",
 }
 _NUMBERS = {
     "requests": "requests",

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from servesim.traces.info import TraceInfo
     from servesim.traces.look import Info
 
-_LEFT_OUT = {
-    "failures": "failed",
-    "zero_output": "without output",
-    "rows_duplicated": "in sessions that are there twice",
-}
-"""Notes of readers that count rows which are no requests, in words."""
-
 
 def show_info(
     file: Path, *, reader: str | None, plot: Path | None, datasheet: Path | None, as_json: bool
@@ -94,15 +87,11 @@ def info_text(info: TraceInfo) -> str:
 
 
 def _facts(info: TraceInfo) -> dict[str, str]:
-    from servesim.traces.quality import ZERO_NOTES, zero_outputs_kept
+    from servesim.traces.left_out import rows_left_out
 
-    numbers, notes = info.statistics, info.notes
-    kept = ZERO_NOTES if zero_outputs_kept(notes, numbers["requests"]) else ()
-    left_out = [
-        f"{count_text(int(notes[name]))} {text}"
-        for name, text in _LEFT_OUT.items()
-        if notes.get(name) and name not in kept
-    ]
+    numbers = info.statistics
+    counts = rows_left_out(info.notes, numbers["requests"])
+    left_out = [f"{count_text(count)} {what}" for what, count in counts.items()]
     rows = count_text(info.rows)
     if left_out:
         rows += f", of which {', '.join(left_out)}: {count_text(numbers['requests'])} requests"
@@ -147,6 +136,9 @@ def _spreads(numbers: Mapping[str, Any]) -> list[list[str]]:
         "gap": (numbers["gap_s"], "s"),
         "prompt": (numbers["prompt_tokens"], "tokens"),
         "output": (numbers["output_tokens"], "tokens"),
+        "image": (numbers.get("image_tokens"), "tokens"),
+        "audio": (numbers.get("audio_tokens"), "tokens"),
+        "reasoning": (numbers.get("reasoning_tokens"), "tokens"),
         "turn gap": (sessions.get("turn_gap_s"), "s"),
         "think time": (sessions.get("think_s"), "s"),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from servesim.results.units import number_text, seconds_text, time_unit
 
 if TYPE_CHECKING:
-    from servesim.traces.quality import Finding
+    from servesim.traces.finding import Finding
     from servesim.traces.statistics import Floats
 
 SPREAD = ("mean", "p50", "p90", "p95", "p99", "max")

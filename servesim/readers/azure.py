@@ -52,6 +52,7 @@ class AzureReader:
         self.zero_output = zero_output
         self.tokens_per_image = tokens_per_image
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, prompt and output lengths.
@@ -61,7 +62,9 @@ class AzureReader:
         TraceError
             If the file cannot be taken as it is.
         """
-        images = ["NumImages"] if "NumImages" in csv_header(self.path) else []
+        found = csv_header(self.path)
+        images = ["NumImages"] if "NumImages" in found else []
+        self.left_out = [name for name in found if name not in self.signature.needs]
         frame = read_csv(
             self.path, texts=["TIMESTAMP"], numbers=["ContextTokens", "GeneratedTokens", *images]
         )

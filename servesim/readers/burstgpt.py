@@ -69,6 +69,7 @@ class BurstGptReader:
         self.log_type = log_type
         self.seed = seed
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths, model, tenant and session.
@@ -110,6 +111,7 @@ class BurstGptReader:
         """Return the file's rows, still to be read, and their numbers, checked."""
         header = csv_header(self.path)
         session, total = ([name] if name in header else [] for name in ("Session ID", "Total tokens"))
+        self.left_out = [name for name in header if name not in (*self.signature.needs, *session, *total)]
         lengths = ["Request tokens", "Response tokens"]
         rows, numbers = scan_csv(
             self.path,

@@ -32,7 +32,7 @@ from servesim.workload.checks import (
     settle_zero_output,
 )
 from servesim.workload.content import check_is_data, without_companions
-from servesim.workload.files import read_parquet
+from servesim.workload.files import parquet_columns, read_parquet
 from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.sessions import END
 
@@ -51,6 +51,11 @@ _PACKED = [
     "lcp_prev",
     "new_runs",
 ]
+_TOLD = frozenset(("id", "models", "requests", "t", "model", "in", "out"))
+_TOLD_PACKED = frozenset(("conv", "agent", "idx", "t", "model", "in_tokens", "out_tokens"))
+_BLOCKS = frozenset(("block_size", "hash_id_scope", "hash_ids", "n_blocks", "lcp_prev", "new_runs"))
+"""Keys of the native form, and columns of the packed one, that requests tell; with their blocks also those."""
+
 _NUMBERS = ("t", "in", "out", "api_time")
 _SCOPES = ("local", "global")
 _SESSION_IDS = 1 << 32
@@ -103,6 +108,7 @@ class ClaudeCodeReader:
         self.zero_output = zero_output
         self.seed = seed
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, ends, lengths, model, sessions and, where asked for, prefix blocks.
@@ -139,6 +145,7 @@ class ClaudeCodeReader:
             / self.sessions_per_s
         )
         starts_s = np.cumsum(gaps_s) - gaps_s[0]
+        self.notes["starts_drawn"] = len(sessions)
         starts = pl.DataFrame({"conv": sessions, "start_s": starts_s})
         known = frame.join(starts, on="conv", how="left", maintain_order="left")
         arrival_s = pl.col("start_s") + pl.col("t")
@@ -162,6 +169,7 @@ class ClaudeCodeReader:
         return once
 
     def _packed(self) -> pl.DataFrame:
+        self.left_out = self._untold(parquet_columns(self.path), _TOLD_PACKED)
         frame = read_parquet(self.path, _PACKED)
         frame = frame.with_columns(
             pl.col("agent").cast(pl.String),
@@ -175,10 +183,17 @@ class ClaudeCodeReader:
         files = sorted(without_companions(self.path.glob("*.json"))) if self.path.is_dir() else [self.path]
         if not files:
             raise TraceError(f"{self.path}: no JSON file in it. expected one for each session")
-        sessions = [frame for file in files if not (frame := _session_frame(file)).is_empty()]
+        keys: dict[str, None] = {}
+        frames = [_session_frame(file, keys) for file in files]
+        self.left_out = self._untold(keys, _TOLD)
+        sessions = [frame for frame in frames if not frame.is_empty()]
         if not sessions:
             raise TraceError(f"{self.path}: no requests (got 0). expected at least one")
         return pl.concat(sessions, how="vertical_relaxed")
+
+    def _untold(self, names: Iterable[str], told: frozenset[str]) -> list[str]:
+        told |= _BLOCKS if self.prefix_blocks else frozenset()
+        return [name for name in names if name not in told]
 
 
 def _checked(frame: pl.DataFrame, where: Path) -> pl.DataFrame:
@@ -191,11 +206,15 @@ def _checked(frame: pl.DataFrame, where: Path) -> pl.DataFrame:
     return frame
 
 
-def _session_frame(file: Path) -> pl.DataFrame:
-    """Return the requests of a native file in the packed form, checked."""
+def _session_frame(file: Path, keys: dict[str, None]) -> pl.DataFrame:
+    """Return the requests of a native file in the packed form, checked, and add to *keys* those that the file has."""
     check_is_data(file)
     try:
-        rows = list(_session(json.loads(file.read_bytes()), file))
+        document = json.loads(file.read_bytes())
+        rows = list(_session(document, file))
+        keys.update(dict.fromkeys(document))
+        for _, requests in _agents(document["requests"], "0"):
+            keys.update(dict.fromkeys(key for request in requests for key in request))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise TraceError(f"{file}: not a session ({what}). expected the form of kv-cache-tester") from error

@@ -34,7 +34,7 @@ from servesim.workload.checks import (
     settle_zero_output,
 )
 from servesim.workload.content import first_line, without_companions
-from servesim.workload.files import read_jsonl, read_parquet
+from servesim.workload.files import jsonl_keys, parquet_columns, read_jsonl, read_parquet
 from servesim.workload.paths import FOLDER_TOO, TracePath
 from servesim.workload.prefixes import lists
 from servesim.workload.timestamps import seconds
@@ -90,6 +90,7 @@ class LmCacheReader:
         self.time_unit = time_unit
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths, sessions, prefix blocks, and the agent as tenant.
@@ -100,7 +101,11 @@ class LmCacheReader:
             If a file cannot be taken as it is.
         """
         packed = self.path.suffix.lower() == ".parquet"
-        frame = self._packed() if packed else pl.concat([self._native(file) for file in self._files()])
+        files = [self.path] if packed else self._files()
+        told = _PACKED if packed else ("timestamp", "session_id")
+        found = parquet_columns(self.path) if packed else jsonl_keys(files[0])
+        self.left_out = [name for name in found if name not in told]
+        frame = self._packed() if packed else pl.concat([self._native(file) for file in files])
         self.notes = {
             "rows_read": frame.height,
             "sessions": frame["session"].n_unique(),

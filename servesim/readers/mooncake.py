@@ -62,6 +62,7 @@ class MooncakeReader:
         self.spread_s = spread_s
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths and, where the file has them, prefix blocks.
@@ -71,7 +72,9 @@ class MooncakeReader:
         TraceError
             If the file cannot be taken as it is.
         """
-        blocks = {"hash_ids": pl.List(pl.Int64)} if "hash_ids" in jsonl_keys(self.path) else {}
+        found = jsonl_keys(self.path)
+        blocks = {"hash_ids": pl.List(pl.Int64)} if "hash_ids" in found else {}
+        self.left_out = [name for name in found if name not in (*self.signature.needs, *blocks)]
         frame = read_jsonl(self.path, numbers=["timestamp", "input_length", "output_length"], others=blocks)
         check_numbers(frame, "timestamp", self.path)
         check_tokens(frame, "input_length", self.path)

@@ -21,7 +21,7 @@ from servesim.workload.checks import (
     check_tokens,
     settle_zero_output,
 )
-from servesim.workload.files import read_jsonl
+from servesim.workload.files import jsonl_keys, read_jsonl
 from servesim.workload.paths import TracePath
 
 _BLOCK_TOKENS = 16
@@ -47,6 +47,7 @@ class QwenBailianReader:
         self.path = path
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths, sessions, types and prefix blocks.
@@ -56,6 +57,8 @@ class QwenBailianReader:
         TraceError
             If the file cannot be taken as it is.
         """
+        told = {"timestamp", "input_length", "output_length", "type", "hash_ids"}
+        self.left_out = [name for name in jsonl_keys(self.path) if name not in told]
         others = {"type": pl.String(), "hash_ids": pl.List(pl.Int64)}
         frame = read_jsonl(self.path, numbers=_NUMBERS, others=others)
         for name in ("chat_id", "parent_chat_id", "timestamp"):

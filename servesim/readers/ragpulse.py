@@ -17,7 +17,7 @@ import polars as pl
 from servesim.errors import TraceError
 from servesim.workload.api import Signature
 from servesim.workload.checks import ROW, ZeroOutput, check_numbers, check_tokens, settle_zero_output
-from servesim.workload.files import read_jsonl, read_parquet
+from servesim.workload.files import jsonl_keys, read_jsonl, read_parquet
 from servesim.workload.paths import TracePath
 from servesim.workload.prefixes import segment_blocks
 
@@ -60,6 +60,7 @@ class RagPulseReader:
         self.prefix_block_tokens = prefix_block_tokens
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return arrivals from 0, lengths, sessions and, where chunks are known, prefix blocks.
@@ -69,6 +70,8 @@ class RagPulseReader:
         TraceError
             If a file cannot be taken as it is.
         """
+        told = set(self.signature.needs) - ({"hash_ids"} if self.chunks is None else set())
+        self.left_out = [name for name in jsonl_keys(self.path) if name not in told]
         parts = pl.Struct(dict.fromkeys(PARTS, pl.List(pl.Int64)))
         frame = read_jsonl(
             self.path,

@@ -37,6 +37,7 @@ _TICKS_PER_S = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _REQUIRED = ("arrival_s", "prompt_tokens", "output_tokens")
 _COLUMNS_HINT = "columns: {arrival_s: NAME, ...} says what the file calls them"
 _TEXTS = ("model", "tenant", "session", "slo_class")
+_WORDS = {"csv": csv_header, "jsonl": jsonl_keys, "parquet": parquet_columns}
 _SECONDS = "arrival in seconds"
 _END_SECONDS = "end in seconds"
 """Names of the columns of times while a table is read: the file's own may serve as others too."""
@@ -82,6 +83,7 @@ class TableReader:
         self.start_at_zero = start_at_zero
         self.zero_output = zero_output
         self.notes: dict[str, int | float | str] = {}
+        self.left_out: list[str] = []
 
     def read(self) -> pl.LazyFrame:
         """Return the columns of `SCHEMA` that the file has.
@@ -92,27 +94,37 @@ class TableReader:
             If the file cannot be taken as it is, or *columns* names what there is not.
         """
         names = self._column_names()
+        frame = self._checked(names)
+        rows = frame.height
+        frame, zero = settle_zero_output(frame, names["output_tokens"], self.path, self.zero_output)
+        self.notes = {"rows_read": rows, "zero_output": zero}
+        return _selected(frame, names).lazy()
+
+    def whole(self) -> pl.DataFrame:
+        """Return the same with the lengths that the file has: an output of 0 tokens is 0.
+
+        Raises
+        ------
+        TraceError
+            As `read`.
+        """
+        names = self._column_names()
+        frame = self._checked(names)
+        check_tokens(frame, names["output_tokens"], self.path, least=0)
+        return _selected(frame, names)
+
+    def _checked(self, names: dict[str, str]) -> pl.DataFrame:
+        """Return the file's columns, all but the outputs checked, and its times in seconds."""
         frame = self._frame(names)
         frame = frame.with_columns(self._seconds(frame, names))
         if "priority" in names:
             check_priorities(frame, names["priority"], self.path)
         check_tokens(frame, names["prompt_tokens"], self.path)
-        rows = frame.height
-        frame, zero = settle_zero_output(frame, names["output_tokens"], self.path, self.zero_output)
-        self.notes = {"rows_read": rows, "zero_output": zero}
-        texts = {name: _as_text(names[name]) for name in _TEXTS if name in names}
-        times = {"arrival_s": _SECONDS} | ({END: _END_SECONDS} if END in names else {})
-        return frame.lazy().select(row=ROW, **(names | times | texts))
+        return frame
 
     def _column_names(self) -> dict[str, str]:
         """Return servesim's name and the file's for every column to read."""
-        form = _form(self.path)
-        if form == "csv":
-            found = csv_header(self.path)
-        elif form == "jsonl":
-            found = jsonl_keys(self.path)
-        else:
-            found = parquet_columns(self.path)
+        found = _WORDS[_form(self.path)](self.path)
         mapped = self.columns or {}
         known = [*SCHEMA, END]
         for name in mapped:
@@ -128,6 +140,8 @@ class TableReader:
             if name in _REQUIRED or name in mapped or file_name in found
         }
         require_columns(names.values(), found, self.path, hint=_COLUMNS_HINT)
+        told = {file_name for name, file_name in names.items() if name != END}
+        self.left_out = [name for name in found if name not in told]
         return names
 
     def _frame(self, names: dict[str, str]) -> pl.DataFrame:
@@ -176,6 +190,13 @@ class TableReader:
             return nanoseconds(frame, column, self.path)
         numbers = check_numbers(frame, column, self.path)
         return frame[column] if frame[column].dtype in (pl.Int64, pl.UInt64) else numbers
+
+
+def _selected(frame: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
+    """Return the columns of a table under servesim's names."""
+    texts = {name: _as_text(names[name]) for name in _TEXTS if name in names}
+    times = {"arrival_s": _SECONDS} | ({END: _END_SECONDS} if END in names else {})
+    return frame.select(row=ROW, **(names | times | texts))
 
 
 def _as_text(name: str) -> str:

@@ -66,5 +66,16 @@ def time_unit(duration_s: float) -> tuple[str, float]:
 
 
 def bytes_text(value: int) -> str:
-    """Return a size in MiB or GiB."""
-    return f"{value / 2**20:,.0f} MiB" if value < 2**30 else f"{value / 2**30:,.1f} GiB"
+    """Return a size in bytes, KiB, MiB or GiB.
+
+    Examples
+    --------
+    >>> bytes_text(700), bytes_text(320_117), bytes_text(2**21), bytes_text(3 * 2**29)
+    ('700 bytes', '313 KiB', '2 MiB', '1.5 GiB')
+    """
+    if value < 2**10:
+        return f"{value:,} bytes"
+    for unit, size in (("KiB", 2**10), ("MiB", 2**20)):
+        if round(value / size) < 2**10:
+            return f"{value / size:,.0f} {unit}"
+    return f"{value / 2**30:,.1f} GiB"

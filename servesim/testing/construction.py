@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from servesim.errors import PluginError, ServesimError
 from servesim.registry import constructor, parameters_model
 
-STATE_OF_READERS = frozenset({"notes"})
+STATE_OF_READERS = frozenset({"notes", "left_out"})
 """What a trace reader has before it has read: its protocol asks for it from the start."""
 
 

@@ -15,15 +15,10 @@ import polars as pl
 
 from servesim.errors import ServesimError
 from servesim.results.saving import replacing_file
-from servesim.traces.detect import detect
-from servesim.traces.forms import SOURCE_ROW, Form, Taken, form_named, forms, kept_facts, losses
-from servesim.traces.parquet import ordered, take_parquet, write_parquet
-from servesim.traces.source import SPEC_ENDINGS, build_reader, without_empty
-from servesim.workload.source import load
-from servesim.workload.stream import in_words
-
-OWN = "servesim"
-"""Name of servesim's own form, Parquet."""
+from servesim.traces.forms import SOURCE_ROW, Form, form_named, forms, kept_facts, losses
+from servesim.traces.parquet import ordered, write_parquet
+from servesim.traces.source import without_empty
+from servesim.traces.take import OWN, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +38,6 @@ class Written:
     form: str
     rows: int
     lost: tuple[str, ...]
-
-
-def take(path: Path, *, reader: str | None = None) -> Taken:
-    """Return a trace with everything in it, as far as servesim can write its form again.
-
-    Of other forms, what their readers take is returned.
-
-    Raises
-    ------
-    ServesimError
-        If the file cannot be taken as it is.
-    """
-    if path.suffix.lower() in SPEC_ENDINGS and path.is_file():
-        raise ServesimError(
-            f"{path}: no trace to convert (got a YAML file). expected a trace",
-            hint="servesim trace generate writes the requests that a workload: block describes",
-        )
-    found = detect(path, reader=reader)
-    if found.reader == OWN:
-        return take_parquet(path)
-    own = next((form for form in forms().values() if form.reader == found.reader), None)
-    if own is not None and not found.parameters:
-        return own.take(path)
-    frame, notes = load(build_reader(path, found), found.reader)
-    left_out = {name: int(notes[name]) for name in ("failures", "zero_output") if notes.get(name)}
-    return Taken(requests=frame, facts={"form": found.reader}, lost=tuple(in_words(left_out)))
 
 
 def convert(
@@ -204,7 +173,8 @@ def native_reading(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _not_held(path: Path, name: str, lost: list[str]) -> ServesimError:
+    own = "" if name == OWN else "; servesim's own form (Parquet) holds more"
     return ServesimError(
         f"{path}: the form {name} cannot hold all of it (got {'; '.join(lost)}). expected only what it holds",
-        hint="--lossy leaves that out; servesim's own form (Parquet) holds everything",
+        hint=f"--lossy leaves that out{own}",
     )

@@ -14,6 +14,7 @@ from servesim.errors import ServesimError
 from servesim.results.saving import replacing_file
 from servesim.scenario.document import document_text, read_document
 from servesim.scenario.load import checked
+from servesim.traces.finding import CHECKSUM, Finding
 from servesim.workload.datasheet import Datasheet
 
 UNKNOWN = "Not known: whoever made the trace can tell."
@@ -77,9 +78,24 @@ def check_own_datasheet(trace: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the checksum of a file, or of all files of a folder in the order of their names, one after the other."""
+    digest = hashlib.sha256()
+    for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with part.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def checksum(trace: Path, rows: int | None = None) -> list[Finding]:
+    """Return whether *trace*, of so many *rows*, is what the datasheet beside it describes; nothing without one."""
+    sheet = datasheet_beside(trace)
+    if sheet is None:
+        return []
+    if sha256_of(trace) == sheet.sha256:
+        return [Finding(CHECKSUM, "ok", "that of the datasheet beside it")]
+    counted = f", {rows:,} rows instead of {sheet.rows:,}" if rows not in (None, sheet.rows) else ""
+    name = datasheet_path(trace).name
+    return [Finding(CHECKSUM, "warning", f"not the file that {name} describes: another SHA-256{counted}")]
 
 
 def described(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from servesim.traces.sample import Sample
-from servesim.traces.statistics import open_arrivals, statistics
+from servesim.traces.statistics import open_arrivals, parts, statistics
+from servesim.workload.schema import RESULT_EXTRAS
 
 QUANTITIES = ("gap_s", "prompt_tokens", "output_tokens", "requests_per_1s")
-"""What is compared as a distribution: gaps between arrivals, lengths, and counts in bins of 1 s."""
+"""What is compared as a distribution: gaps between arrivals, lengths, and counts in bins of 1 s. Image, audio and
+reasoning tokens are too, where one of the traces has some."""
 
 
 def distances(one: pl.DataFrame, other: pl.DataFrame) -> dict[str, Any]:
@@ -21,17 +23,18 @@ def distances(one: pl.DataFrame, other: pl.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``distributions``: for each of `QUANTITIES` the Kolmogorov-Smirnov statistic ``ks``, the mean distance of
+        ``distributions``: for each quantity the Kolmogorov-Smirnov statistic ``ks``, the mean distance of
         quantiles ``quantile_distance`` (Wasserstein's of order 1, in the unit of the quantity), the same over the
         mean of the first trace, and mean, quantiles and maximum of ``a`` and ``b``. ``numbers``: rate, CV, D@1s,
         correlation.
     """
-    samples = [_samples(frame) for frame in (one, other)]
-    distributions = {name: _apart(*(sample[name] for sample in samples)) for name in QUANTITIES}
+    has = {*parts(one), *parts(other)}
+    extras = [name for name in RESULT_EXTRAS if name in has]
+    a, b = _samples(one, extras), _samples(other, extras)
     described = [statistics(frame) for frame in (one, other)]
     names = ("requests", "span_s", "rate_per_s", "gap_cv", "dispersion_1s", "peak_1s", "correlation")
     return {
-        "distributions": distributions,
+        "distributions": {name: _apart(a[name], b[name]) for name in (*QUANTITIES, *extras)},
         "numbers": {name: {"a": described[0][name], "b": described[1][name]} for name in names},
     }
 
@@ -67,11 +70,14 @@ def quantile_distance(a: Sample, b: Sample) -> float | None:
     return float(np.abs(a.shares_up_to(values[:-1]) - b.shares_up_to(values[:-1])) @ np.diff(values))
 
 
-def _samples(frame: pl.DataFrame) -> Mapping[str, Sample]:
+def _samples(frame: pl.DataFrame, extras: Sequence[str]) -> Mapping[str, Sample]:
     arrivals = open_arrivals(frame)
+    found = parts(frame)
+    none = np.zeros(frame.height)
     return {
         "gap_s": Sample.of(np.diff(arrivals)),
         "prompt_tokens": Sample.of(frame["prompt_tokens"].to_numpy()),
         "output_tokens": Sample.of(frame["output_tokens"].to_numpy()),
         "requests_per_1s": Sample.of_arrivals_per_s(arrivals),
+        **{name: Sample.of(found.get(name, none)) for name in extras},
     }

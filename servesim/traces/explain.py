@@ -29,6 +29,9 @@ from servesim.workload.spec import SourceSpec, WorkloadSpec
 
 OnDone = Callable[[int, int], None]
 
+NOT_APPLIED = ("closed_loop", "prefixes")
+"""Keys of a scenario's workload that need more of a trace than times and lengths."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -92,7 +95,7 @@ def explain(
     one, other
         Requests in order of arrival. Times and lengths are used; everything else is left out.
     scenario
-        Its workload's source is replaced, what it does to requests stays.
+        Its workload's source is replaced, and what it does to requests stays, but for `NOT_APPLIED`.
     backend
         Where the 16 runs per seed are computed.
     metric
@@ -130,13 +133,13 @@ def explain(
         shares=shapley_values(list(MARGINALS), values),
         values=values,
         seeds=seeds,
-        warnings=_left_out(one, other),
+        warnings=[*_left_out(one, other), *_not_applied(scenario)],
     )
 
 
 def _point(scenario: Scenario, path: Path, taken: Coalition, seed: int) -> Point:
     source = SourceSpec.model_validate({"reader": "servesim", "path": str(path)})
-    update = {"source": source, "generator": None, "sources": None}
+    update = {"source": source, "generator": None, "sources": None, "closed_loop": False, "prefixes": None}
     workload: WorkloadSpec = scenario.workload.model_copy(update=update)
     name = f"the trace with {', '.join(sorted(taken)) or 'nothing'} of the second"
     return Point(name=name, scenario=with_seed(scenario.model_copy(update={"workload": workload}), seed))
@@ -158,6 +161,12 @@ def _left_out(one: pl.DataFrame, other: pl.DataFrame) -> list[str]:
     used = {"arrival_s", "prompt_tokens", "output_tokens"}
     left = sorted(({*one.columns} | {*other.columns}) - used)
     return [f"only times and lengths are compared; left out: {', '.join(left)}"] if left else []
+
+
+def _not_applied(scenario: Scenario) -> list[str]:
+    """Tell of keys of the scenario that the mixtures have nothing for."""
+    given = [f"workload.{name}" for name in NOT_APPLIED if getattr(scenario.workload, name)]
+    return [f"left out of the scenario, for it needs sessions or blocks: {', '.join(given)}"] if given else []
 
 
 def check_open(requests: pl.DataFrame, where: str) -> None:

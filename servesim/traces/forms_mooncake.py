@@ -38,7 +38,7 @@ def take(path: Path) -> Taken:
     frame = frame.rename(names | ({"hash_ids": "prefix_blocks"} if blocks else {}))
     if blocks:
         frame = frame.with_columns(prefix_block_tokens=pl.lit(BLOCK_TOKENS, pl.Int32))
-    lost = [f"key {key!r}" for key in keys if key not in (*_NUMBERS, "hash_ids")]
+    lost = [f"the file's {key!r}" for key in keys if key not in (*_NUMBERS, "hash_ids")]
     return taken(frame.cast({"prompt_tokens": pl.Int32, "output_tokens": pl.Int32}), facts, lost)
 
 

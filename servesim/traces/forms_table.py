@@ -8,15 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from servesim.traces.forms import ALWAYS, Form, Taken
+from servesim.traces.forms import ALWAYS, Form, Taken, taken
+from servesim.workload.checks import ROW
+from servesim.workload.contract import typed
 from servesim.workload.schema import SCHEMA
-from servesim.workload.source import load
 
 _TAGS = ("model", "tenant", "priority", "session", "slo_class")
 
 
 def take(path: Path) -> Taken:
-    """Return a table with the columns that requests have; what else it has is not taken.
+    """Return a table with the columns that requests have, failures included; what else it has is told as lost.
 
     Raises
     ------
@@ -25,9 +26,12 @@ def take(path: Path) -> Taken:
     """
     from servesim.readers.table import TableReader
 
-    reader = TableReader(path=path, start_at_zero=False, zero_output="error")
-    frame, _ = load(reader, "table")
-    return Taken(requests=frame, facts={"form": "table"})
+    reader = TableReader(path=path, start_at_zero=False)
+    whole = reader.whole()
+    outputs = whole["output_tokens"].cast(pl.Int32)
+    frame = typed(whole.with_columns(outputs.clip(lower_bound=1)), str(path))
+    lost = [f"the file's {name!r}" for name in reader.left_out]
+    return taken(frame.with_columns(outputs, whole["row"].alias(ROW)), {"form": "table"}, lost)
 
 
 def rows(frame: pl.DataFrame, facts: Mapping[str, Any]) -> pl.DataFrame:

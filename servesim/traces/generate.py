@@ -14,8 +14,10 @@ from servesim._version import __version__
 from servesim.scenario import Scenario
 from servesim.traces.convert import Written, native_reading, write_frames
 from servesim.traces.datasheets import check_own_datasheet, datasheet_path, described, write_datasheet
+from servesim.traces.finding import rubric_of
 from servesim.traces.source import TraceSpec, spec_frames
 from servesim.traces.statistics import Floats, open_arrivals
+from servesim.traces.tally import Tally
 from servesim.workload.datasheet import Datasheet
 from servesim.workload.spec import MixSpec, WorkloadSpec
 
@@ -61,8 +63,9 @@ def generate(
         If nothing ends the stream of requests, the form cannot hold them, or the file not be written.
     """
     check_own_datasheet(out)
-    totals = _Totals()
-    written = write_frames(totals.counted(spec_frames(spec)), out, to=to, lossy=lossy)
+    totals, tally = _Totals(), Tally()
+    written = write_frames(_counted(spec_frames(spec), totals, tally), out, to=to, lossy=lossy)
+    findings = tally.findings({})
     reader, parameters = native_reading(written.form)
     origin = _origins(spec.workload)
     lost = [f"left out, the form has no place for it: {each}" for each in written.lost]
@@ -72,7 +75,7 @@ def generate(
         parameters=parameters,
         rows=written.rows,
         composition=totals.sentence(),
-        rubric={},
+        rubric=rubric_of(findings),
         known_defects=lost,
         motivation="Requests for simulations, made from a description.",
         collection=f"Made by servesim {__version__} from {spec.name}, seed {spec.seed}: {origin}.",
@@ -97,22 +100,28 @@ def _origin(part: WorkloadSpec | MixSpec) -> str:
     return f"generator {part.generator.name}"
 
 
+def _counted(frames: Iterator[pl.DataFrame], totals: _Totals, tally: Tally) -> Iterator[pl.DataFrame]:
+    """Pass *frames* on, counting."""
+    for frame in frames:
+        totals.add(frame)
+        tally.add(frame)
+        yield frame
+
+
 class _Totals:
-    """What is told of requests without holding them."""
+    """What the composition of requests tells, without holding them."""
 
     def __init__(self) -> None:
         self._requests, self._arrivals, self._first_s, self._last_s = 0, 0, 0.0, 0.0
         self._gaps, self._squares = 0.0, 0.0
         self._sums = np.zeros(2)
 
-    def counted(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """Pass *frames* on, counting."""
-        for frame in frames:
-            if len(arrivals := open_arrivals(frame)):
-                self._arrive(arrivals)
-            self._requests += frame.height
-            self._sums += [float(frame[name].sum()) for name in ("prompt_tokens", "output_tokens")]
-            yield frame
+    def add(self, frame: pl.DataFrame) -> None:
+        """Count the requests of *frame*."""
+        if len(arrivals := open_arrivals(frame)):
+            self._arrive(arrivals)
+        self._requests += frame.height
+        self._sums += [float(frame[name].sum()) for name in ("prompt_tokens", "output_tokens")]
 
     def _arrive(self, arrivals: Floats) -> None:
         before = self._last_s if self._arrivals else float(arrivals[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import polars as pl
 from servesim.errors import ServesimError
 from servesim.traces.datasheets import described
 from servesim.traces.detect import Detected
+from servesim.traces.finding import Finding, defects_in, rubric_of
+from servesim.traces.left_out import without_output
 from servesim.traces.published import known_by_checksum
-from servesim.traces.quality import Finding, assess
+from servesim.traces.quality import assess
 from servesim.traces.source import read_requests
 from servesim.traces.statistics import Floats, open_arrivals, statistics
+from servesim.traces.take import take
 from servesim.workload.datasheet import Datasheet
+from servesim.workload.registries import READERS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,15 +83,23 @@ def trace_info(path: Path, *, reader: str | None = None) -> TraceInfo:
         If it cannot be read.
     """
     requests = read_requests(path, reader=reader)
+    whole = None
+    if without_output(requests.notes) and requests.detected is not None:
+        whole = take(path, reader=reader).requests
     return TraceInfo(
         path=path,
         detected=requests.detected,
         rows=int(requests.notes.get("rows_read", requests.frame.height)),
         notes=requests.notes,
         statistics=statistics(requests.frame),
-        findings=assess(requests.frame, requests.notes),
+        findings=assess(requests.frame, requests.notes, whole=whole, spread_s=_spreads(requests.detected)),
         requests=requests.frame,
     )
+
+
+def _spreads(detected: Detected | None) -> bool:
+    """Return whether the reader of a file has a parameter ``spread_s``."""
+    return detected is not None and "spread_s" in signature(READERS.resolve(detected.reader)).parameters
 
 
 def rate_series(requests: pl.DataFrame, bins: int) -> tuple[Floats, Floats]:
@@ -114,8 +127,8 @@ def datasheet_of(info: TraceInfo) -> Datasheet:
         parameters=info.detected.parameters,
         rows=info.rows,
         composition=composition(info.statistics),
-        rubric={finding.check: f"{finding.level}: {finding.text}" for finding in info.findings},
-        known_defects=[finding.text for finding in info.findings if finding.level != "ok"],
+        rubric=rubric_of(info.findings),
+        known_defects=defects_in(info.findings),
     )
     published = known_by_checksum(sheet.sha256)
     if published is None:

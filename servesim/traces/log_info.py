@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from servesim import serverless
 from servesim.errors import ServesimError
 from servesim.traces.datasheets import datasheet_beside, described
-from servesim.traces.quality import Finding, Level
+from servesim.traces.finding import Finding, Level, defects_in, rubric_of
 from servesim.workload.datasheet import Datasheet
 
 FEW_ROWS = 100
@@ -94,7 +96,7 @@ def log_info(path: Path, *, form: str | None = None) -> LogInfo:
         by=by,
         notes=log.notes,
         summary=summary,
-        findings=_findings(log.notes, summary.figures),
+        findings=[_duplicates(log), *_findings(log.notes, summary.figures)],
     )
 
 
@@ -119,8 +121,8 @@ def datasheet_of_log(info: LogInfo) -> Datasheet:
         parameters={},
         rows=rows_of(info.notes),
         composition=_composition(info),
-        rubric={finding.check: f"{finding.level}: {finding.text}" for finding in info.findings},
-        known_defects=[finding.text for finding in info.findings if finding.level != "ok"],
+        rubric=rubric_of(info.findings),
+        known_defects=defects_in(info.findings),
     )
 
 
@@ -136,6 +138,22 @@ def _composition(info: LogInfo) -> str:
         if figures.get(name)
     ]
     return f"{', '.join(told) or f'{rows_of(info.notes):,} values'}, in the form {info.format}."
+
+
+def _duplicates(log: serverless.ServerlessLog) -> Finding:
+    frames = [
+        each for each in (log.cold_starts, log.invocations, log.functions, log.series) if each is not None
+    ]
+    counts = pl.struct(pl.all()).hash().n_unique().alias("different"), pl.len().alias("rows")
+    found = pl.concat(frame.select(*counts).collect(engine="streaming") for frame in frames).sum()
+    different, rows = found.row(0)
+    if different == rows:
+        return Finding("duplicates", "ok", "no row is there twice")
+    return Finding(
+        "duplicates",
+        "note",
+        f"{rows - different:,} of {rows:,} rows equal an earlier one in all that is read",
+    )
 
 
 def _findings(notes: Mapping[str, Any], figures: Mapping[str, Any]) -> list[Finding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from servesim.traces.datasheets import checksum
 from servesim.traces.info import TraceInfo, datasheet_of, trace_info
 from servesim.traces.kinds import kind_of
-from servesim.traces.log_info import LogInfo, datasheet_of_log, log_info
+from servesim.traces.log_info import LogInfo, datasheet_of_log, log_info, rows_of
 from servesim.traces.pool_info import PoolInfo, datasheet_of_pool, pool_info
 from servesim.workload.datasheet import Datasheet
 
@@ -30,10 +32,13 @@ def look(path: Path, *, reader: str | None = None) -> Info:
     """
     kind = kind_of(path, reader=reader)
     if kind == "client pool":
-        return pool_info(path)
+        pool = pool_info(path)
+        return replace(pool, findings=[*pool.findings, *checksum(pool.path)])
     if kind == "serverless log":
-        return log_info(path, form=reader)
-    return trace_info(path, reader=reader)
+        log = log_info(path, form=reader)
+        return replace(log, findings=[*log.findings, *checksum(path, rows_of(log.notes))])
+    trace = trace_info(path, reader=reader)
+    return replace(trace, findings=[*trace.findings, *checksum(path, trace.rows)])
 
 
 def datasheet_for(info: Info) -> Datasheet:

@@ -39,7 +39,6 @@ class Marginals:
             raise ServesimError(
                 f"trace: too few requests to explain (got {len(arrivals)}). expected at least 2"
             )
-        self.first_s = float(arrivals[0])
         values = {
             "gaps": np.diff(arrivals),
             "prompts": requests["prompt_tokens"].to_numpy(),

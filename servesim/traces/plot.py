@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".svg", ".pdf")
 _BINS = 200
+_LENGTH_BINS = 60
 
 
 def write_plot(info: TraceInfo, path: Path) -> None:
@@ -58,30 +59,71 @@ def trace_figure(info: TraceInfo) -> Figure:
 def _rate(axes: Axes, info: TraceInfo) -> None:
     edges, rates = rate_series(info.requests, _BINS)
     unit, scale = time_unit(float(edges[-1]) if len(edges) else 0.0)
-    if len(edges):
-        axes.stairs(rates, edges / scale, color=BLUE, fill=True)
     axes.set(xlabel=f"time ({unit})", ylabel="requests/s")
+    if not len(edges):
+        _say(axes, "no time passes")
+        return
+    axes.stairs(rates, edges / scale, color=BLUE, fill=True)
     axes.margins(x=0)
 
 
 def _gaps(axes: Axes, gaps: NDArray[np.float64]) -> None:
     """Draw the share of gaps longer than a time, and that of a Poisson process of the same rate."""
     positive = np.sort(gaps[gaps > 0])
-    axes.set(xlabel="gap between arrivals (s)", ylabel="share of longer gaps", xscale="log", yscale="log")
+    axes.set(xlabel="gap between arrivals (s)", ylabel="share of longer gaps")
     if not len(positive):
+        _say(axes, "no gaps")
         return
     longer = np.arange(len(positive), 0, -1) / len(gaps)
+    # An exponential law's share of longer gaps, from where it begins to fall to the rarest that the trace could show.
+    mean_s, rarest = float(gaps.mean()), 0.5 / len(gaps)
+    times = np.geomspace(min(positive[0], mean_s / 10), -mean_s * np.log(rarest), 200)
+    axes.set(xscale="log", yscale="log", ylim=(rarest, 1.3))
     axes.plot(positive, longer, color=BLUE, label="trace", linewidth=1.4)
-    poisson = np.exp(-positive / gaps.mean())
-    seen = poisson >= longer[-1]
-    axes.plot(positive[seen], poisson[seen], color=ORANGE, label="Poisson, same rate", linewidth=1.2)
+    axes.plot(times, np.exp(-times / mean_s), color=ORANGE, label="Poisson, same rate", linewidth=1.2)
     axes.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def _lengths(axes: Axes, values: NDArray[Any], label: str) -> None:
-    low, high = max(float(values.min()), 1.0), float(values.max())
-    edges = np.geomspace(low, high, 61) if high > low else np.array([low * 0.9, low * 1.1])
+    """Draw the share of requests around each length; bins that are wider in proportion count as of the median width."""
+    edges = length_edges(int(values.min()), int(values.max()))
     counts, _ = np.histogram(values, edges)
-    axes.stairs(counts / len(values) * 100, edges, color=BLUE, fill=True)
+    steps = np.diff(np.log(edges))
+    axes.stairs(counts / len(values) * np.median(steps) / steps * 100, edges, color=BLUE, fill=True)
     axes.set(xlabel=label, ylabel="requests (%)", xscale="log")
-    axes.xaxis.set_major_formatter("{x:,g}")
+    _ticks(axes, edges[0], edges[-1])
+
+
+def length_edges(low: int, high: int) -> NDArray[np.float64]:
+    """Return edges of about equal steps in proportion, between whole tokens: no bin is narrower than a token.
+
+    Examples
+    --------
+    >>> length_edges(1, 4)
+    array([0.5, 1.5, 2.5, 3.5, 4.5])
+    """
+    low = max(low, 1)
+    edges = np.geomspace(low, high + 1, _LENGTH_BINS + 1)
+    return np.unique(np.rint(edges)) - 0.5
+
+
+def _ticks(axes: Axes, low: float, high: float) -> None:
+    """Label as many parts of each power of ten as there is room for; over less than a factor of 5 whole numbers."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    if high / low < 5:
+        axes.set_xscale("linear")
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.margins(x=0.5 if high - low <= 1 else 0.05)
+        return
+    parts = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 1000 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=parts))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _say(axes: Axes, text: str) -> None:
+    """Say why there is nothing to draw."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="0.4")
+    axes.set(xticks=[], yticks=[])

@@ -14,7 +14,9 @@ from servesim.servegen.fit import FEWEST_REQUESTS
 from servesim.servegen.native import read_native
 from servesim.servegen.packed import DATASET_END, TRACE_END, dataset_beside, read_packed
 from servesim.servegen.pool import WINDOW_S, ClientPool
+from servesim.traces.arrival_checks import daily_cycle, drift
 from servesim.traces.datasheets import described, sha256_of
+from servesim.traces.finding import Finding, defects_in, rubric_of
 from servesim.traces.kinds import POOL_READER
 from servesim.traces.pool_statistics import (
     cv_against_shapes,
@@ -22,7 +24,6 @@ from servesim.traces.pool_statistics import (
     pool_statistics,
     requests_by_window,
 )
-from servesim.traces.quality import Finding, drift
 from servesim.traces.statistics import Floats
 from servesim.workload.datasheet import Datasheet
 
@@ -104,6 +105,7 @@ def assess_pool(pool: ClientPool, statistics: Mapping[str, Any]) -> list[Finding
         *_shapes(pool),
         _bursts(pool),
         drift(requests_by_window(pool), float(WINDOW_S)),
+        daily_cycle(requests_by_window(pool)),
     ]
 
 
@@ -128,8 +130,8 @@ def datasheet_of_pool(info: PoolInfo, **told: str) -> Datasheet:
         rows=info.pool.activity.height,
         composition=f"{composition_of_pool(info.statistics)} "
         f"Lengths are in {dataset.name}, sha256 {sha256_of(dataset)}.",
-        rubric={finding.check: f"{finding.level}: {finding.text}" for finding in info.findings},
-        known_defects=[finding.text for finding in info.findings if finding.level != "ok"],
+        rubric=rubric_of(info.findings),
+        known_defects=defects_in(info.findings),
         **told,
     )
 

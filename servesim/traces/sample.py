@@ -27,8 +27,8 @@ class Sample:
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
         """Return the sample of *values*, in any order."""
-        different, counts = np.unique(values.astype(np.float64), return_counts=True)
-        return cls(different, counts)
+        different, counts = np.unique(values, return_counts=True)
+        return cls(different.astype(np.float64), counts)
 
     @classmethod
     def of_arrivals_per_s(cls, arrivals: Floats) -> Self:
@@ -44,6 +44,18 @@ class Sample:
         if not empty:
             return some
         return cls(np.append(0.0, some.values), np.append(empty, some.counts))
+
+    def __add__(self, other: Sample) -> Sample:
+        """Return the sample of the values of both."""
+        values, places = np.unique(np.append(self.values, other.values), return_inverse=True)
+        counts = np.zeros(len(values), dtype=np.int64)
+        np.add.at(counts, places, np.append(self.counts, other.counts))
+        return Sample(values, counts)
+
+    def largest(self, count: int) -> Floats:
+        """Return the *count* largest values, increasing."""
+        different = int(np.searchsorted(np.cumsum(self.counts[::-1]), count)) + 1
+        return np.repeat(self.values[-different:], self.counts[-different:])[-count:]
 
     def __len__(self) -> int:
         return int(self.counts.sum())

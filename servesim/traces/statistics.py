@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from servesim.workload.prefixes import prefix_hit_ratio
+from servesim.workload.schema import RESULT_EXTRAS
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +29,8 @@ def statistics(requests: pl.DataFrame) -> dict[str, Any]:
     -------
     dict
         ``requests``, ``span_s``, ``rate_per_s``, ``gap_s``, ``gap_cv``, ``zero_gap_ratio``, ``dispersion_1s``,
-        ``peak_1s``, ``prompt_tokens``, ``output_tokens``, ``correlation`` (of both), ``sessions``, ``prefix``,
+        ``peak_1s``, ``prompt_tokens``, ``output_tokens``, ``image_tokens``, ``audio_tokens``, ``reasoning_tokens``
+        (where a request has some, over all requests), ``correlation`` (of prompt and output), ``sessions``, ``prefix``,
         ``models``, ``tenants``; None or left out where there is nothing to tell.
     """
     arrivals = open_arrivals(requests)
@@ -46,6 +48,7 @@ def statistics(requests: pl.DataFrame) -> dict[str, Any]:
         **counts,
         "prompt_tokens": spread(prompts.to_numpy()),
         "output_tokens": spread(outputs.to_numpy()),
+        **{name: spread(values) for name, values in parts(requests).items()},
         "correlation": correlation(prompts.to_numpy(), outputs.to_numpy()),
         "sessions": sessions(requests),
         "prefix": prefixes(requests),
@@ -59,6 +62,12 @@ def open_arrivals(requests: pl.DataFrame) -> Floats:
     if "think_s" in requests.columns:
         requests = requests.filter(pl.col("think_s").is_null())
     return requests["arrival_s"].to_numpy()
+
+
+def parts(requests: pl.DataFrame) -> dict[str, NDArray[Any]]:
+    """Return the image, audio and reasoning tokens of *requests*, 0 where one has none; nothing that none has."""
+    found = {name: requests[name].fill_null(0) for name in RESULT_EXTRAS if name in requests.columns}
+    return {name: values.to_numpy() for name, values in found.items() if values.sum()}
 
 
 def spread(values: NDArray[Any]) -> dict[str, float] | None:
@@ -165,18 +174,14 @@ def shares(requests: pl.DataFrame, column: str) -> dict[str, float] | None:
     }
 
 
-def tail_index(values: NDArray[Any], share: float = 0.05) -> float | None:
-    """Return Hill's estimate of the tail index from the largest *share* of *values*.
+def tail_index(largest: Floats) -> float | None:
+    """Return Hill's estimate of the tail index from the *largest* values of a sample, increasing.
 
     P(X > x) falls as x to the power of minus this index; below 2 the variance is infinite. With the k largest values
     x_1 >= ... >= x_k above x_(k+1) it is 1 / mean(ln(x_i / x_(k+1))) (B. M. Hill, Annals of Statistics 3, 1975). None
-    where fewer than 10 values are in the tail, or all of them are equal.
+    where fewer than 10 values are above the first one, or all of them are equal.
     """
-    k = int(len(values) * share)
-    if k < 10:
-        return None
-    largest = np.sort(values.astype(np.float64))[-(k + 1) :]
-    if largest[0] <= 0:
+    if len(largest) < 11 or largest[0] <= 0:
         return None
     mean = float(np.log(largest[1:] / largest[0]).mean())
     return 1.0 / mean if mean > 0 else None

@@ -17,6 +17,9 @@ import polars as pl
 class Reader(Protocol):
     """Read one trace format.
 
+    One that leaves something of its file out may have ``left_out``: the names of those columns, or keys, that no column
+    of its requests tells; complete when `read` has returned. ``servesim trace convert`` names them.
+
     Attributes
     ----------
     notes

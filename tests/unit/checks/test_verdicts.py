@@ -115,3 +115,11 @@ def test_published_numbers_are_shown_with_their_source() -> None:
     published = {"value": "2x", "source": "A paper, table 3"}
     verdict = judged({"kind": "bound", "at_most": 2, "published": published, "name": "speed"}, a=LOW)
     assert (verdict.name, verdict.published) == ("speed", "2x (A paper, table 3)")
+
+
+def test_large_numbers_are_told_in_full() -> None:
+    """49,334 requests are no 4.933e+04; small ones keep four digits, enough to hold against a bound."""
+    verdict = judged({"kind": "bound", "at_least": 49_000, "at_most": 2_000_000}, a=[49_334.0])
+    assert (verdict.measured, verdict.expected) == ("49,334", "49,000 to 2,000,000")
+    assert judged({"kind": "bound", "at_most": 0.98}, a=[0.9734]).measured == "0.9734"
+    assert judged({"kind": "bound", "at_least": 1234.5}, a=[1234.4]).expected == "at least 1234.5"

@@ -13,6 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 from workloads import build
 
+from servesim.traces.finding import CHECKSUM, rubric_of
+from servesim.traces.look import look
 from servesim.workload.datasheet import Datasheet
 
 NAMES = [
@@ -67,6 +69,15 @@ def test_every_trace_has_a_datasheet_and_is_tested(root: Path) -> None:
     files = {path.name for path in (root / "traces").iterdir()}
     names = [*NAMES, *SERVERLESS_NAMES, POOL]
     assert files == set(names) | {f"{Path(name).stem}.datasheet.yaml" for name in names}
+
+
+@pytest.mark.parametrize("name", [*NAMES, *SERVERLESS_NAMES, POOL])
+def test_every_datasheet_has_a_rubric(name: str, root: Path) -> None:
+    """What servesim trace info finds today, but for the checksum, which is beside it."""
+    info = look(root / "traces" / name)
+    assert sheet(root, name).rubric == rubric_of(info.findings)
+    assert "duplicates" in sheet(root, name).rubric or name == POOL
+    assert [each.level for each in info.findings if each.check == CHECKSUM] == ["ok"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,6 +14,7 @@ import pytest
 from workloads import collect
 
 from servesim.errors import ServesimError, TraceError
+from servesim.readers.claude_code import ClaudeCodeReader
 from servesim.traces.convert import convert, form_of
 from servesim.traces.datasheets import read_datasheet
 from servesim.traces.generate import generate
@@ -300,6 +301,54 @@ def test_blocks_of_another_size_are_left_out(tmp_path: Path, root: Path):
     """With --lossy a file of blocks of 512 tokens gets none of 16."""
     convert(root / "traces/qwen_bailian_sample.jsonl", tmp_path / "m.jsonl", to="mooncake", lossy=True)
     assert "hash_ids" not in (tmp_path / "m.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("ragpulse_sample.jsonl", "the file's 'hash_ids'"),
+        ("qwen_bailian_sample.jsonl", "the file's 'parent_chat_id'; the file's 'turn'"),
+        ("claude_code_sample.json", "the file's 'api_time'; the file's 'think_time'"),
+        ("lmcache_sample.jsonl", "the file's 'input'; the file's 'output'"),
+    ],
+)
+def test_what_a_reader_leaves_out_is_refused_by_name(name: str, lost: str, root: Path, tmp_path: Path):
+    """Columns and keys that servesim's form has no place for: told, and lost only with --lossy."""
+    with pytest.raises(ServesimError, match="the form servesim cannot hold all of it") as caught:
+        convert(root / "traces" / name, tmp_path / "x.parquet")
+    assert lost in str(caught.value)
+    assert "Parquet" not in str(caught.value)
+    written = convert(root / "traces" / name, tmp_path / "x.parquet", lossy=True)
+    assert set(lost.split("; ")) <= set(written.lost)
+
+
+def test_blocks_that_are_asked_for_are_not_lost(root: Path):
+    """Agents' sessions with their blocks."""
+    claude = ClaudeCodeReader(path=root / "traces" / "claude_code_sample.json", prefix_blocks=True)
+    load(claude, "claude_code")
+    assert not {"hash_ids", "in", "out", "model"} & set(claude.left_out)
+
+
+def test_a_table_is_taken_whole(tmp_path: Path):
+    """Failures and the order of rows come back; a column that means nothing to servesim is named."""
+    text = "arrival_s,prompt_tokens,output_tokens,model,tenant,priority,session,slo_class\n"
+    rows = "2.0,5,0,,a,,,\n1.0,6,3,,b,,,\n"
+    (tmp_path / "t.csv").write_text(text + rows)
+    convert(tmp_path / "t.csv", tmp_path / "t.parquet")
+    assert pl.read_parquet(tmp_path / "t.parquet")["output_tokens"].to_list() == [3, 0]
+    convert(tmp_path / "t.parquet", tmp_path / "back.csv")
+    assert (tmp_path / "back.csv").read_text() == text + rows
+    (tmp_path / "u.csv").write_text("arrival_s,prompt_tokens,output_tokens,foo,end_s\n1.0,5,1,x,2.0\n")
+    with pytest.raises(ServesimError, match="the file's 'foo'; the file's 'end_s'"):
+        convert(tmp_path / "u.csv", tmp_path / "u.parquet")
+
+
+def test_sessions_that_are_there_twice_are_told(shared: Callable[[str], Path], tmp_path: Path):
+    """Section 4 of the README of the traces: 25 files are 6 sessions, which are 3,128 rows too many."""
+    written = convert(shared("traces/claude_code/requests.parquet"), tmp_path / "x.parquet", lossy=True)
+    assert "3,128 rows in sessions that are there twice" in written.lost
+    assert "that 27 requests have no output: it is 1 token" in written.lost
+    assert written.rows == 49_334 - 3_128
 
 
 def test_a_described_workload_is_no_trace(tmp_path: Path):

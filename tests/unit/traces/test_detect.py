@@ -132,7 +132,7 @@ def test_a_datasheet_has_what_was_measured(tmp_path: Path, root: Path):
         "monotone time",
         "duplicates",
         "zero outputs",
-        "stationarity",
+        "drift",
     }
     assert any("no output" in defect for defect in sheet.known_defects)
     write_datasheet(sheet, datasheet_path(path))

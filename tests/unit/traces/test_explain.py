@@ -173,3 +173,17 @@ def test_what_is_no_marginal_is_told(scenario: Scenario):
     one = trace(1, 20).with_columns(tenant=pl.lit("a"))
     found = explain(one, trace(2, 20), scenario, InProcess())
     assert found.warnings == ["only times and lengths are compared; left out: tenant"]
+
+
+def test_a_scenario_in_closed_loop_is_taken_without_it(root):
+    """Mixtures have no sessions and no blocks: what needs them is left out by name, and the numbers are finite."""
+    workload = SCENARIO["workload"]["generator"]
+    source = {"reader": "burstgpt", "path": str(root / "traces" / "burstgpt_3_sample.csv")}
+    for origin, name in (
+        ({"source": source, "closed_loop": True}, "workload.closed_loop"),
+        ({"generator": workload, "prefixes": {"hit_ratio": 0.9, "history": True}}, "workload.prefixes"),
+    ):
+        scenario = Scenario.model_validate(SCENARIO | {"workload": origin})
+        found = explain(trace(1, 20), trace(2, 20), scenario, InProcess())
+        assert found.warnings == [f"left out of the scenario, for it needs sessions or blocks: {name}"]
+        assert found.a > 0

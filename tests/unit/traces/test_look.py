@@ -16,13 +16,13 @@ from servesim.errors import ServesimError, TraceError
 from servesim.servegen.pool import ClientPool
 from servesim.traces.datasheets import datasheet_path, read_datasheet, write_datasheet
 from servesim.traces.detect import detect
+from servesim.traces.finding import Finding
 from servesim.traces.info import TraceInfo
 from servesim.traces.kinds import kind_of
 from servesim.traces.log_info import LogInfo
 from servesim.traces.look import datasheet_for, look
 from servesim.traces.pool_info import PoolInfo, info_of
 from servesim.traces.pool_statistics import weighted_quantiles
-from servesim.traces.quality import Finding
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_findings_of_a_pool(tmp_path: Path) -> None:
     assert level(info.findings, "weibull windows") == "note"  # shape 0.5 has a CV of sqrt(5), stated is 1
     (text,) = (each.text for each in info.findings if each.check == "weibull windows")
     assert "imply 2.24 of the CV" in text
-    assert level(info.findings, "stationarity") == "ok"
+    assert level(info.findings, "drift") == "ok"
     assert info.statistics["clients_without_lengths"] == 1
     assert info.statistics["without_lengths_ratio"] == pytest.approx(4 / (36 * 960 + 4))
 
@@ -188,7 +188,13 @@ def test_numbers_of_a_log_by_hand(tmp_path: Path) -> None:
     assert found["gap_cv"] == pytest.approx(0.5**0.5 / 1.5)  # of a sample
     assert found["pod_allocation_s_mean"] == pytest.approx(1.6 / 3)
     levels = {finding.check: finding.level for finding in info.findings}
-    assert levels == {"monotone time": "note", "totals": "warning", "pods": "note", "rows": "note"}
+    assert levels == {
+        "duplicates": "ok",
+        "monotone time": "note",
+        "totals": "warning",
+        "pods": "note",
+        "rows": "note",
+    }
     assert {row["pool"]: row["cold_starts"] for row in found["tables"]["by_pool"]} == {
         "pool22-300-128": 2,
         None: 1,
@@ -259,3 +265,37 @@ def test_what_is_broken_is_told_and_not_taken_for_something_else(tmp_path: Path,
     ):
         with pytest.raises(TraceError, match=message):
             look(tmp_path / name)
+
+
+def test_a_datasheet_of_another_file_is_noticed(root: Path, tmp_path: Path) -> None:
+    """A trace cut to 99 rows, a log and a pool that were changed: the datasheet is not theirs any more."""
+    for name in ("burstgpt_1_sample.csv", "huawei_cold_starts_sample.csv"):
+        lines = (root / "traces" / name).read_text().splitlines(keepends=True)
+        (tmp_path / name).write_text("".join(lines[:100]))
+        sheet = name.replace(".csv", ".datasheet.yaml")
+        (tmp_path / sheet).write_bytes((root / "traces" / sheet).read_bytes())
+        (found,) = (each for each in look(tmp_path / name).findings if each.check == "checksum")
+        rows = "1,000" if name.startswith("burst") else "250"
+        assert found.level == "warning"
+        assert found.text == (
+            f"not the file that {sheet} describes: another SHA-256, 99 rows instead of {rows}"
+        )
+    pool = shutil.copytree(root / "traces" / "servegen_sample", tmp_path / "servegen_sample")
+    sheet = "servegen_sample.datasheet.yaml"
+    (tmp_path / sheet).write_bytes((root / "traces" / sheet).read_bytes())
+    assert level(look(pool).findings, "checksum") == "ok"
+    (pool / "chunk-1-trace.csv").unlink()
+    info = look(pool)
+    assert level(info.findings, "checksum") == "warning"
+    assert "checksum" not in datasheet_for(look(tmp_path / "burstgpt_1_sample.csv")).rubric
+
+
+@pytest.mark.parametrize("form", ["gztar", "tar", "bztar", "xztar", "zip"])
+def test_an_archive_is_to_be_unpacked(form: str, root: Path, tmp_path: Path) -> None:
+    """Whatever packed it."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(root / "traces" / "burstgpt_1_sample.csv", tmp_path / "in")
+    path = Path(shutil.make_archive(str(tmp_path / "trace"), form, tmp_path / "in"))
+    with pytest.raises(TraceError, match="an archive") as caught:
+        look(path)
+    assert "unpack it first" in str(caught.value)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servesim.rng import stream
+from servesim.traces.arrival_checks import grid_step_s
 from servesim.traces.distances import distances, ks_statistic, quantile_distance
-from servesim.traces.quality import grid_step_s
 from servesim.traces.sample import Sample
 from servesim.traces.statistics import correlation, cv, dispersion, kpss, spread, statistics, tail_index
 
@@ -95,16 +95,26 @@ def test_the_prefix_ceiling_counts_every_occurrence_but_the_first():
 def test_tail_index_by_hand():
     """Above 1 stand e, e, ... (k times): every log ratio is 1, so is the index."""
     values = np.concatenate([np.ones(380), np.full(20, math.e)])
-    assert tail_index(values) == pytest.approx(1.0)
-    assert tail_index(np.ones(400)) is None
-    assert tail_index(np.arange(1, 50)) is None
+    assert Sample.of(values).largest(21).tolist() == [1.0] + [math.e] * 20
+    assert tail_index(Sample.of(values).largest(21)) == pytest.approx(1.0)
+    assert tail_index(np.ones(21)) is None
+    assert tail_index(np.arange(1.0, 11.0)) is None
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.lists(st.integers(0, 9)), st.integers(1, 99))
+def test_samples_add_up_and_keep_their_largest(one, other, count):
+    """Two parts are the whole, and its largest values those of a sort."""
+    both = Sample.of(np.array(one)) + Sample.of(np.array(other))
+    whole = Sample.of(np.array(one + other))
+    assert (both.values.tolist(), both.counts.tolist()) == (whole.values.tolist(), whole.counts.tolist())
+    assert both.largest(count).tolist() == sorted(one + other)[-count:]
 
 
 @pytest.mark.parametrize("alpha", [1.2, 3.0])
 def test_tail_index_of_a_pareto_law(alpha):
     """Hill's estimate from k values has standard error alpha / sqrt(k): within three of them."""
     values = 100 * stream(1, "pareto").random(40_000) ** (-1 / alpha)
-    assert tail_index(values) == pytest.approx(alpha, abs=3 * alpha / math.sqrt(2000))
+    assert tail_index(np.sort(values)[-2001:]) == pytest.approx(alpha, abs=3 * alpha / math.sqrt(2000))
 
 
 def test_kpss_by_hand():
@@ -166,3 +176,14 @@ def test_counts_per_second_by_hand() -> None:
     """Two, none, one: as many bins as seconds have begun."""
     sample = Sample.of_arrivals_per_s(np.array([5.0, 5.9, 7.0]))
     assert dict(zip(sample.values, sample.counts, strict=True)) == {0.0: 1, 1.0: 1, 2.0: 1}
+
+
+def test_parts_of_lengths_are_told_where_there_are_some():
+    """Images in one of two prompts, reasoning in none: the mean is over both requests; of another trace it is 0."""
+    frame = requests([0, 1], image_tokens=[6, None], reasoning_tokens=[0, None])
+    found = statistics(frame)
+    assert (found["image_tokens"]["mean"], found["image_tokens"]["max"]) == (3, 6)
+    assert "reasoning_tokens" not in found
+    apart = distances(requests([0, 1, 2]), frame)["distributions"]["image_tokens"]
+    assert (apart["a"]["max"], apart["b"]["max"], apart["ks"], apart["quantile_distance"]) == (0, 6, 0.5, 3)
+    assert "image_tokens" not in distances(requests([0, 1]), requests([0, 1]))["distributions"]
