@@ -1,0 +1,158 @@
+"""Least squares with a simulator in the loop: parameters and residuals are logarithms, differences are wide.
+
+A simulated latency is no smooth function of a step's time: a request may join a batch a step earlier or later. Central
+differences over a tenth of a parameter look past that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servesim.calibration.parameters import Parameter
+from servesim.errors import ServesimError
+
+Floats = NDArray[np.float64]
+Simulate = Callable[[Sequence[Sequence[float]]], Floats]
+"""Returns a row of simulated values for each of many sets of parameters."""
+
+STEP = 0.1
+"""Width of a difference, as a logarithm."""
+
+EVALUATIONS_MAX = 25
+AT_BOUND = 0.01
+"""A value nearer to a bound than this, as a logarithm, is at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What least squares found.
+
+    Attributes
+    ----------
+    values
+        The parameters.
+    jacobian
+        Change of each residual, in units of its noise, by the logarithm of each parameter.
+    residuals
+        In units of their noise.
+    intervals
+        What holds the true parameters with 95 % confidence, low and high.
+    at_bound
+        Which of them ended at a bound.
+    converged
+        Whether the fit ended by itself.
+    """
+
+    values: tuple[float, ...]
+    jacobian: Floats
+    residuals: Floats
+    intervals: tuple[tuple[float, float], ...]
+    at_bound: tuple[bool, ...]
+    converged: bool
+
+
+class Residuals:
+    """Residuals of a set of parameters, and their derivatives, in units of the noise of each measurement."""
+
+    def __init__(
+        self, simulate: Simulate, measured: Floats, noise: Floats, parameters: Sequence[Parameter]
+    ) -> None:
+        self._simulate = simulate
+        self._measured = np.log(measured)
+        self._noise = noise
+        self._low = np.log([parameter.low for parameter in parameters])
+        self._high = np.log([parameter.high for parameter in parameters])
+        self._known: dict[tuple[float, ...], Floats] = {}
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """Logarithms of the bounds."""
+        return self._low, self._high
+
+    def __call__(self, logs: Floats) -> Floats:
+        """Return the residuals at the logarithms of parameters."""
+        return self._many([logs])[0]
+
+    def jacobian(self, logs: Floats) -> Floats:
+        """Return central differences at *logs*, one-sided at a bound; all of them are simulated together."""
+        ends = []
+        for index in range(len(logs)):
+            for sign in (-1.0, 1.0):
+                moved = logs.copy()
+                moved[index] = min(max(moved[index] + sign * STEP, self._low[index]), self._high[index])
+                ends.append(moved)
+        found = self._many(ends)
+        columns = [
+            (found[2 * index + 1] - found[2 * index])
+            / (ends[2 * index + 1][index] - ends[2 * index][index])
+            for index in range(len(logs))
+        ]
+        return np.stack(columns, axis=1)
+
+    def _many(self, points: Sequence[Floats]) -> list[Floats]:
+        keys = [tuple(float(value) for value in np.exp(point)) for point in points]
+        new = list(dict.fromkeys(key for key in keys if key not in self._known))
+        if new:
+            for key, values in zip(new, self._simulate(new), strict=True):
+                self._known[key] = (np.log(values) - self._measured) / self._noise
+        return [self._known[key] for key in keys]
+
+
+def fit(residuals: Residuals, parameters: Sequence[Parameter]) -> Fit:
+    """Return the parameters whose residuals have the least squares.
+
+    Raises
+    ------
+    ServesimError
+        If there are fewer measurements than parameters.
+    """
+    from scipy.optimize import least_squares
+
+    low, high = residuals.bounds
+    start = np.clip(np.log([parameter.start for parameter in parameters]), low + 1e-6, high - 1e-6)
+    rows = len(residuals(start))
+    if rows <= len(parameters):
+        raise ServesimError(
+            f"calibrate: too few measurements (got {rows} for {len(parameters)} parameters). "
+            f"expected at least {len(parameters) + 1}",
+            hint="add runs, or fit fewer parameters with --fit",
+        )
+    found = least_squares(
+        residuals,
+        start,
+        jac=residuals.jacobian,
+        bounds=(low, high),
+        ftol=1e-5,
+        xtol=1e-4,
+        max_nfev=EVALUATIONS_MAX,
+    )
+    logs = np.asarray(found.x, dtype=np.float64)
+    jacobian, final = residuals.jacobian(logs), residuals(logs)
+    half = _half_widths(jacobian, final)
+    return Fit(
+        values=tuple(float(value) for value in np.exp(logs)),
+        jacobian=jacobian,
+        residuals=final,
+        intervals=tuple(
+            (float(np.exp(log - width)), float(np.exp(log + width)))
+            for log, width in zip(logs, half, strict=True)
+        ),
+        at_bound=tuple(bool(near) for near in np.minimum(logs - low, high - logs) < AT_BOUND),
+        converged=bool(found.status > 0),
+    )
+
+
+def _half_widths(jacobian: Floats, residuals: Floats) -> Floats:
+    """Return half the 95 % intervals of the parameters' logarithms, from the scatter that the fit leaves."""
+    from scipy.stats import t
+
+    rows, count = jacobian.shape
+    variance = float(residuals @ residuals) / (rows - count)
+    covariance = variance * np.linalg.pinv(jacobian.T @ jacobian)
+    quantile = float(t.ppf(0.975, rows - count))
+    widths: Floats = quantile * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+    return np.minimum(widths, 50.0)

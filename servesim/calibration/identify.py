@@ -1,0 +1,104 @@
+"""Can the data tell the parameters apart? From the derivatives of a fit: what is not seen, and what moves together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from servesim.calibration.fit import Floats
+from servesim.calibration.parameters import Parameter
+from servesim.errors import ServesimError
+
+WIDEST = float(np.log(2.0))
+"""A parameter that the data, were the model perfect, tell no better than to this factor either way is not seen."""
+
+CONDITION_MAX = 30.0
+"""Of the derivatives, each scaled to length one. Two parameters reach it when their derivatives enclose 4 degrees: a
+systematic error of a few percent then moves each by its own size."""
+
+Z = 1.96
+
+
+class NotIdentifiedError(ServesimError):
+    """The measurements cannot tell the parameters that they were to be fitted for."""
+
+
+def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewest: int, most: int) -> None:
+    """Refuse parameters that the measurements do not tell.
+
+    Parameters
+    ----------
+    jacobian
+        Change of each residual, in units of its noise, by the logarithm of each parameter.
+    parameters
+        One per column.
+    fewest, most
+        Sequences in the largest batch of the least and of the most loaded run.
+
+    Raises
+    ------
+    NotIdentifiedError
+        It names the parameter or the pair, and the runs to add.
+    """
+    lengths = np.linalg.norm(jacobian, axis=0)
+    unseen = [
+        parameter
+        for parameter, length in zip(parameters, lengths, strict=True)
+        if length * WIDEST < Z
+    ]
+    if unseen:
+        names = " and ".join(parameter.name for parameter in unseen)
+        verb = "does" if len(unseen) == 1 else "do"
+        raise NotIdentifiedError(
+            f"calibrate: {names} {verb} not show in these runs: to double it changes less than noise does (got "
+            f"{jacobian.shape[0]} measurements). expected runs that depend on it",
+            hint=f"add {_runs_that_show(unseen[0], fewest, most)}, or leave it out of --fit",
+        )
+    if len(parameters) < 2:
+        return
+    _, sizes, directions = np.linalg.svd(jacobian / lengths, full_matrices=False)
+    widths = Z * np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
+    condition = sizes[0] / max(sizes[-1], 1e-12)
+    if condition > CONDITION_MAX or widths.max() > WIDEST:
+        first, second = sorted(np.argsort(-np.abs(directions[-1]))[:2])
+        a, b = parameters[int(first)], parameters[int(second)]
+        raise NotIdentifiedError(
+            f"calibrate: {a.name} and {b.name} move together: these runs tell only the two in one (got condition "
+            f"{condition:.3g}). expected at most {CONDITION_MAX:g}",
+            hint=f"add {_runs_that_part(a, b, fewest, most)}, or fit one of them: --fit {a.name}",
+        )
+
+
+def _runs_that_show(parameter: Parameter, fewest: int, most: int) -> str:
+    name = parameter.name
+    if name.startswith("schedule"):
+        return "runs without asynchronous scheduling (it hides behind the GPU otherwise)"
+    if "per_sequence" in name:
+        return f"runs at a high concurrency (the largest batch has {most} sequences)"
+    if any(word in name for word in ("prefill", "prompt", "request_s")):
+        return "runs with long prompts at concurrency 1"
+    if any(word in name for word in ("link", "reduce", "collective")):
+        return "runs with tensor parallelism"
+    if any(word in name for word in ("kv", "context", "attention")):
+        return "runs with long contexts at a high concurrency"
+    if parameter.key.startswith("engine."):
+        return "runs at concurrency 1" if fewest > 1 else "runs of a small model, or engine step logs"
+    return "runs at other concurrencies and with other lengths"
+
+
+def _runs_that_part(a: Parameter, b: Parameter, fewest: int, most: int) -> str:
+    """Return the runs in which two parameters weigh differently."""
+    names = (a.name, b.name)
+    if sum("per_sequence" in name for name in names) == 1:
+        return "runs at concurrency 1" if fewest > 2 else f"runs at a concurrency far above {most}"
+    if all(any(word in name for word in ("link", "reduce")) for name in names):
+        return "runs with long prompts at concurrency 1, beside runs that decode at a high concurrency"
+    for words, runs in (
+        (("prefill", "gemm"), "runs with long prompts"),
+        (("kv", "context", "attention"), "runs with long contexts at a high concurrency"),
+        (("memory",), "runs at concurrency 1 and at a high concurrency"),
+    ):
+        if sum(any(word in name for word in words) for name in names) == 1:
+            return runs
+    return "runs at concurrency 1" if fewest > 2 else "runs at other concurrencies and with other lengths"
