@@ -7,7 +7,6 @@ from typing import Any
 
 from servesim.catalog import engine_versions, gpu_names, model_names
 from servesim.catalog import gpu as find_gpu
-from servesim.errors import ScenarioError
 from servesim.measurements.workload import Deployment
 
 ASYNC_SINCE = (0, 14)
@@ -20,22 +19,8 @@ _SUFFIXES = ("-instruct", "-it", "-hf", "-fp8", "-nvfp4", "-awq", "-0528")
 _QUANTIZED = {"-fp8": "fp8", "-nvfp4": "nvfp4"}
 
 
-class NotModelledError(ScenarioError):
-    """A deployment that servesim cannot simulate yet: its run is left out with this reason."""
-
-
 def pool_of(deployment: Deployment) -> dict[str, Any]:
-    """Return the pool of a scenario that serves as *deployment* does; what the file does not say is left out.
-
-    Raises
-    ------
-    NotModelledError
-        If it uses what servesim has no model of.
-    """
-    if deployment.data_parallel > 1:
-        raise NotModelledError(
-            f"{deployment.data_parallel} ranks of data-parallel attention: not modelled yet. expected 1"
-        )
+    """Return the pool of a scenario that serves as *deployment* does; what the file does not say is left out."""
     model, dtype = _model(deployment.model)
     gpu = _gpu(deployment.gpu)
     pool = {
@@ -43,6 +28,8 @@ def pool_of(deployment: Deployment) -> dict[str, Any]:
         "model": model,
         "gpu": gpu,
         "tensor_parallel": deployment.tensor_parallel,
+        "data_parallel": deployment.data_parallel,
+        "expert_parallel": deployment.expert_parallel > 1,
         "dtype": deployment.dtype or dtype,
         "kv_dtype": deployment.kv_dtype,
         "engine": _engine(deployment, gpu),

@@ -173,7 +173,8 @@ def _beyond_capacity(run: MeasuredRun, concurrency: int, result: RunResult) -> b
     engine, replicas = settings["engine"], settings["replicas"]
     load = run.requests.select((pl.col("prompt_tokens") + pl.col("output_tokens")).mean()).item()
     tokens = pool["kv_blocks"] * engine["kv_block_tokens"] * replicas
-    return bool(concurrency > engine["max_num_seqs"] * replicas or concurrency * load > tokens)
+    seats = engine["max_num_seqs"] * settings["data_parallel"] * replicas
+    return bool(concurrency > seats or concurrency * load > tokens)
 
 
 def _is_saturated(run: MeasuredRun, result: RunResult) -> bool:

@@ -10,7 +10,6 @@ import polars as pl
 
 from servesim.errors import ScenarioError
 from servesim.measurements import MeasuredRun
-from servesim.validation.deployment import NotModelledError
 from servesim.validation.errors import METRIC_SCHEMA, Compared, compared
 from servesim.validation.replay import Replay, replay
 from servesim.validation.result import RUN_SCHEMA, ValidationResult
@@ -49,18 +48,20 @@ def validate(
     Raises
     ------
     ScenarioError
-        If a replay cannot be run, or a pattern of *fitted* fits no run.
+        If none of the replays can be run, or a pattern of *fitted* fits no run. Of several, those that cannot are left
+        out, with the reason.
     """
     runs = list(runs)
     _check_patterns(fitted, runs)
     how = Replay(scenario=None if scenario is None else Path(scenario), overrides=tuple(overrides))
-    rows, found = [], []
+    rows, found, refused = [], [], []
     for done, run in enumerate(runs, 1):
         split = "fitted" if any(fnmatchcase(run.name, pattern) for pattern in fitted) else "held out"
         folder = None if keep is None else keep / run.name.replace("/", "_")
         try:
             result = replay(run, how, keep=folder)
-        except NotModelledError as error:
+        except ScenarioError as error:
+            refused.append(error)
             rows.append(_row(run, split, None, str(error)))
         else:
             comparison = compared(run, result)
@@ -68,6 +69,8 @@ def validate(
             rows.append(_row(run, split, comparison, None))
         if on_done is not None:
             on_done(done, len(runs))
+    if refused and not found:
+        raise refused[0]
     return ValidationResult(
         runs=pl.DataFrame(rows, schema=RUN_SCHEMA, orient="row"),
         metrics=pl.concat([item.metrics for item in found]) if found else pl.DataFrame(schema=METRIC_SCHEMA),

@@ -14,7 +14,7 @@ from servesim.errors import ScenarioError, ServesimError
 from servesim.measurements import Deployment, MeasuredRun, read_measured
 from servesim.report.vllm_bench import vllm_bench_json
 from servesim.validation import ValidationResult, validate
-from servesim.validation.deployment import NotModelledError, pool_of
+from servesim.validation.deployment import pool_of
 
 POOL = "cluster.pools.main"
 ON_H100 = [f"{POOL}.model=llama-3.1-8b", f"{POOL}.gpu=h100-sxm"]
@@ -122,14 +122,16 @@ def run_of(**deployment: object) -> MeasuredRun:
     )
 
 
-def test_what_is_not_modelled_is_left_out_with_its_reason():
-    """Data-parallel attention is not simulated: nothing is computed in its place."""
-    run = run_of(model="llama-3.1-8b", gpu="h100-sxm", data_parallel=4)
-    result = validate([run])
-    assert "4 ranks of data-parallel attention" in result.runs["left_out"][0]
-    assert result.metrics.is_empty()
+def test_what_cannot_be_run_is_left_out_with_its_reason():
+    """A model that does not fit its GPU cannot have run there; alone it is an error."""
+    large, small = (run_of(model=f"llama-3.1-{size}", gpu="h100-sxm") for size in ("70b", "8b"))
+    result = validate([large, small])
+    assert "does not fit 1 x h100-sxm" in result.runs["left_out"][0]
+    assert result.errors()["runs"].to_list() == [1]
     with pytest.raises(ServesimError, match="no held-out run has this metric"):
-        result.mean_error("ttft_s_mean")
+        result.mean_error("tpot_s_mean")
+    with pytest.raises(ScenarioError, match="does not fit 1 x h100-sxm"):
+        validate([large])
 
 
 def test_a_file_without_a_gpu_asks_for_it():
@@ -195,6 +197,15 @@ def test_a_kept_replay_is_a_scenario_that_runs(tmp_path):
             {"model": "qwen3-32b", "gpu": "rtx-pro-6000", "version": "vllm-0.19", "max_num_seqs": 128},
         ),
         (
+            {
+                "model": "MiniMaxAI/MiniMax-M2.5",
+                "tensor_parallel": 2,
+                "data_parallel": 2,
+                "expert_parallel": 4,
+            },
+            {"model": "minimax-m2.5", "tensor_parallel": 2, "data_parallel": 2, "expert_parallel": True},
+        ),
+        (
             {"model": "x/unknown", "gpu": "a100-80gb-sxm"},
             {"model": "x/unknown", "max_num_batched_tokens": None},
         ),
@@ -205,12 +216,6 @@ def test_names_and_defaults_of_deployments(served, pool):
     found = pool_of(Deployment(**served))
     found |= found.pop("engine")
     assert {key: found.get(key) for key in pool} == pool
-
-
-def test_data_parallel_attention_has_no_pool():
-    """Also when asked directly."""
-    with pytest.raises(NotModelledError):
-        pool_of(Deployment(model="llama-3.1-8b", data_parallel=2))
 
 
 def test_a_validation_is_saved_and_replaced(recorded, tmp_path):
