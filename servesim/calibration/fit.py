@@ -66,7 +66,18 @@ class Residuals:
         self._noise = noise
         self._low = np.log([parameter.low for parameter in parameters])
         self._high = np.log([parameter.high for parameter in parameters])
+        self._start = np.log([parameter.start for parameter in parameters])
         self._known: dict[tuple[float, ...], Floats] = {}
+
+    @property
+    def start(self) -> Floats:
+        """Logarithms of where the fit begins: within the bounds."""
+        inside: Floats = np.clip(self._start, self._low + 1e-6, self._high - 1e-6)
+        return inside
+
+    def at_start(self) -> Floats:
+        """Return the derivatives where the fit begins."""
+        return self.jacobian(self.start)
 
     @property
     def bounds(self) -> tuple[Floats, Floats]:
@@ -113,7 +124,7 @@ def fit(residuals: Residuals, parameters: Sequence[Parameter]) -> Fit:
     from scipy.optimize import least_squares
 
     low, high = residuals.bounds
-    start = np.clip(np.log([parameter.start for parameter in parameters]), low + 1e-6, high - 1e-6)
+    start = residuals.start
     rows = len(residuals(start))
     if rows <= len(parameters):
         raise ServesimError(

@@ -1,0 +1,314 @@
+"""The table of contents of a calibration: read, check, split, fit, refuse what is not identified, judge, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from servesim._version import __version__
+from servesim.calibration.cases import (
+    STEP_NOISE,
+    Outcome,
+    RunCase,
+    StepCase,
+    evaluate,
+    pool_of_run,
+    run_of_steps,
+)
+from servesim.calibration.fit import Fit, Floats, Residuals, fit
+from servesim.calibration.identify import check_identified
+from servesim.calibration.parameters import Parameter, find_parameters, known_values
+from servesim.calibration.result import STEP_METRIC, CalibrationResult, errors_of, rows_frame
+from servesim.calibration.same_pool import check_same_pool
+from servesim.calibration.targets import SplitRun, split_runs
+from servesim.errors import ScenarioError
+from servesim.experiments.backends import Backend, local_backend
+from servesim.experiments.points import Failure
+from servesim.measurements import MeasuredRun
+from servesim.measurements.step_log import StepLog
+from servesim.registry import ComponentSpec
+from servesim.results.provenance import input_facts
+from servesim.scenario import PoolSpec
+from servesim.scenario.calibration import (
+    FORMAT,
+    Calibration,
+    FittedParameter,
+    MeasuredFile,
+    MeasuredPool,
+    Validity,
+)
+from servesim.validation.replay import Replay
+
+Progress = Callable[[int, int | None], None]
+"""Called with simulations done, and None: how many a fit takes is not known."""
+
+HOLD_OUT = "0.2"
+BATCHES_OF_STEPS = (1, 4096)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Simulations:
+    """All cases of a calibration, and the backend that computes them."""
+
+    cases: list[RunCase | StepCase]
+    parameters: list[Parameter]
+    backend: Backend
+    on_done: Progress | None
+    done: int = 0
+
+    def outcomes(self, points: Sequence[Sequence[float]]) -> list[list[Outcome]]:
+        """Return what every case gives at every one of *points*; all are computed together."""
+        items: list[RunCase | StepCase] = []
+        for values in points:
+            overrides = tuple(
+                parameter.override(value)
+                for parameter, value in zip(self.parameters, values, strict=True)
+            )
+            items += [replace(case, overrides=overrides) for case in self.cases]
+        found: list[Outcome | None] = [None] * len(items)
+        for index, outcome in self.backend.run(evaluate, items):
+            if isinstance(outcome, Failure):
+                raise outcome.error(f"calibrate: {_name(items[index])}")
+            found[index] = outcome
+            self.done += 1
+            if self.on_done is not None:
+                self.on_done(self.done, None)
+        each = len(self.cases)
+        return [
+            [outcome for outcome in found[start : start + each] if outcome is not None]
+            for start in range(0, len(found), each)
+        ]
+
+    def rows(self, points: Sequence[Sequence[float]]) -> Floats:
+        """Return the values of all fitted rows at *points*."""
+        return np.array(
+            [[value for outcome in outcomes for value in outcome.rows] for outcomes in self.outcomes(points)]
+        )
+
+
+def calibrate(
+    measured: Iterable[MeasuredRun | StepLog],
+    scenario: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    parameters: Sequence[str] = (),
+    hold_out: str = HOLD_OUT,
+    workers: int | None = None,
+    on_done: Progress | None = None,
+) -> CalibrationResult:
+    """Fit parameters of a latency model and of an engine's host to measured runs, by simulating these.
+
+    Residuals are logarithms of simulated over measured means (TTFT, TPOT, ITL, E2E, output tokens per second, step times)
+    in units of their noise (`servesim.calibration.targets.NOISE`).
+
+    Parameters
+    ----------
+    measured
+        Runs and step logs of one deployment, from `servesim.measurements`.
+    scenario
+        Scenario file whose first pool is calibrated; None: what the runs say that they were served by.
+    overrides
+        ``"a.b.c=value"`` each: the latency model, for example.
+    parameters
+        Keys below the pool, such as ``"engine.host.launch_s"``, or their last parts; empty: a default set.
+    hold_out
+        What is judged and not fitted: a share, ``"last"`` (run), or a name or pattern of runs.
+    workers
+        Processes that simulate; None: one per CPU core.
+    on_done
+        Hears of progress.
+
+    Returns
+    -------
+    CalibrationResult
+        Parameters with intervals, errors before and after on fitted and held-out rows, and the calibration file.
+
+    Raises
+    ------
+    NotIdentifiedError
+        If the measurements cannot tell the parameters; it names the runs to add.
+    ServesimError
+        If runs are of different deployments, or of another than the scenario's, or cannot be replayed.
+    """
+    measured = list(measured)
+    how = Replay(scenario=None if scenario is None else Path(scenario), overrides=tuple(overrides))
+    runs = [run for run in measured if isinstance(run, MeasuredRun)]
+    logs = [log for log in measured if isinstance(log, StepLog)]
+    pool = _pool(runs, logs, how)
+    splits = split_runs(runs, hold_out)
+    fitted = find_parameters(pool, parameters)
+    cases: list[RunCase | StepCase] = [RunCase(split=split, how=how, overrides=()) for split in splits]
+    cases += [StepCase(log=log, how=how, overrides=()) for log in logs]
+    simulations = _Simulations(
+        cases=cases,
+        parameters=fitted,
+        backend=local_backend(workers, len(cases) * 2 * len(fitted)),
+        on_done=on_done,
+    )
+    residuals = _residuals(simulations, splits, logs)
+    before = simulations.outcomes([[parameter.start for parameter in fitted]])[0]
+    batches = [
+        outcome.batch_sequences
+        for case, outcome in zip(cases, before, strict=True)
+        if not isinstance(case, RunCase) or case.split.rows
+    ]
+    # Before the fit, which would wander, and after it, where the parameters may weigh differently.
+    check_identified(residuals.at_start(), fitted, fewest=min(batches), most=max(batches))
+    found = fit(residuals, fitted)
+    check_identified(found.jacobian, fitted, fewest=min(batches), most=max(batches))
+    after = simulations.outcomes([found.values])[0]
+    return _result(simulations, found, pool, (before, after), max(batches))
+
+
+def _pool(runs: Sequence[MeasuredRun], logs: Sequence[StepLog], how: Replay) -> PoolSpec:
+    """Return the pool that is calibrated, the same for everything that was measured."""
+    stand_ins = [*runs, *(run_of_steps(log) for log in logs)]
+    if not stand_ins:
+        raise ScenarioError("calibrate: nothing was measured (got no runs and no steps). expected some")
+    pools = [pool_of_run(run, how) for run in stand_ins]
+    check_same_pool(stand_ins, pools)
+    return pools[0]
+
+
+def _residuals(
+    simulations: _Simulations, splits: Sequence[SplitRun], logs: Sequence[StepLog]
+) -> Residuals:
+    targets = [target for split in splits for target in split.rows]
+    steps = [step.duration_s for log in logs for step in log.steps]
+    measured = np.array([*(target.measured for target in targets), *steps])
+    noise = np.array([*(target.noise for target in targets), *(STEP_NOISE for _ in steps)])
+    return Residuals(simulations.rows, measured, noise, simulations.parameters)
+
+
+def _result(
+    simulations: _Simulations,
+    found: Fit,
+    pool: PoolSpec,
+    outcomes: tuple[Sequence[Outcome], Sequence[Outcome]],
+    batch_sequences: int,
+) -> CalibrationResult:
+    parameters = [
+        FittedParameter(
+            key=parameter.key,
+            value=value,
+            low=low,
+            high=high,
+            start=parameter.start,
+            bounds=(parameter.low, parameter.high),
+            at_bound=at_bound,
+        )
+        for parameter, value, (low, high), at_bound in zip(
+            simulations.parameters, found.values, found.intervals, found.at_bound, strict=True
+        )
+    ]
+    rows = rows_frame(_rows(simulations.cases, *outcomes))
+    warnings = _warnings(parameters, found, any(row == "held out" for row in rows["split"]))
+    latency, engine = _calibrated(pool, parameters)
+    calibration = Calibration(
+        servesim_calibration=FORMAT,
+        servesim_version=__version__,
+        measured=MeasuredPool(
+            model=pool.model,
+            gpu=pool.gpu,
+            tensor_parallel=pool.tensor_parallel,
+            dtype=pool.dtype,
+            engine_version=pool.engine.version,
+        ),
+        latency=latency,
+        engine=engine,
+        parameters=parameters,
+        files=_files(simulations.cases),
+        errors_fitted=errors_of(rows, "fitted"),
+        errors_held_out=errors_of(rows, "held out"),
+        validity=_validity(simulations.cases, batch_sequences),
+        notes=list(warnings),
+    )
+    return CalibrationResult(calibration=calibration, rows=rows, warnings=warnings)
+
+
+def _rows(
+    cases: Sequence[RunCase | StepCase], before: Sequence[Outcome], after: Sequence[Outcome]
+) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for case, first, last in zip(cases, before, after, strict=True):
+        if isinstance(case, StepCase):
+            known = [("fitted", STEP_METRIC, step.duration_s) for step in case.log.steps]
+        else:
+            known = [(target.split, target.metric, target.measured) for target in case.split.judged]
+        rows += [
+            (_name(case), *facts, old, new)
+            for facts, old, new in zip(known, first.judged, last.judged, strict=True)
+        ]
+    return rows
+
+
+def _name(case: RunCase | StepCase) -> str:
+    return case.log.name if isinstance(case, StepCase) else case.split.run.name
+
+
+def _warnings(parameters: Sequence[FittedParameter], found: Fit, judged: bool) -> tuple[str, ...]:
+    warnings = [
+        f"{each.key} ended at a bound of its fit ({each.value:.3g} in {each.bounds[0]:.3g} to {each.bounds[1]:.3g}): "
+        "what it stands for is not what is slow; fit another parameter, or look at the data"
+        for each in parameters
+        if each.at_bound
+    ]
+    if not found.converged:
+        warnings.append("the fit did not settle: more of it may change the values")
+    if not judged:
+        warnings.append("nothing was held out: no error is known but that of what was fitted")
+    return tuple(warnings)
+
+
+def _calibrated(
+    pool: PoolSpec, parameters: Sequence[FittedParameter]
+) -> tuple[ComponentSpec, dict[str, dict[str, float]]]:
+    """Return the latency model, and the sections of the engine that have fitted values, with all their values."""
+    fitted = {parameter.key: parameter.value for parameter in parameters}
+    values = {**known_values(pool), **fitted}
+    latency = pool.latency.model_dump()
+    engine: dict[str, dict[str, float]] = {"host": {}}
+    for key, value in values.items():
+        part, _, name = key.partition(".")
+        if part == "latency" and key in fitted:
+            latency[name] = value
+        elif part == "engine":
+            section, _, name = name.partition(".")
+            engine.setdefault(section, {})[name] = value
+    return ComponentSpec.model_validate(latency), engine
+
+
+def _files(cases: Sequence[RunCase | StepCase]) -> list[MeasuredFile]:
+    names: dict[Path, list[str]] = {}
+    for case in cases:
+        source = case.log.source if isinstance(case, StepCase) else case.split.run.source
+        names.setdefault(source, []).append(_name(case))
+    facts = input_facts([((), path) for path in names])
+    return [
+        MeasuredFile(
+            name=fact["name"],
+            size_bytes=fact["size_bytes"] or 0,
+            sha256=fact["sha256"] or "",
+            runs=runs,
+        )
+        for fact, runs in zip(facts, names.values(), strict=True)
+    ]
+
+
+def _validity(cases: Sequence[RunCase | StepCase], batch_sequences: int) -> Validity:
+    """Return the range of what was fitted."""
+    loads = [case.split.run.requests for case in cases if isinstance(case, RunCase) and case.split.rows]
+
+    def limits(name: str) -> tuple[int, int] | None:
+        if not loads:
+            return None
+        return min(int(load[name].min()) for load in loads), max(int(load[name].max()) for load in loads)  # type: ignore[arg-type]
+
+    return Validity(
+        prompt_tokens=limits("prompt_tokens"),
+        output_tokens=limits("output_tokens"),
+        batch_sequences=batch_sequences,
+    )
