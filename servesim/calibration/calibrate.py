@@ -64,8 +64,7 @@ class _Simulations:
         items: list[RunCase | StepCase] = []
         for values in points:
             overrides = tuple(
-                parameter.override(value)
-                for parameter, value in zip(self.parameters, values, strict=True)
+                parameter.override(value) for parameter, value in zip(self.parameters, values, strict=True)
             )
             items += [replace(case, overrides=overrides) for case in self.cases]
         found: list[Outcome | None] = [None] * len(items)
@@ -173,9 +172,7 @@ def _pool(runs: Sequence[MeasuredRun], logs: Sequence[StepLog], how: Replay) -> 
     return pools[0]
 
 
-def _residuals(
-    simulations: _Simulations, splits: Sequence[SplitRun], logs: Sequence[StepLog]
-) -> Residuals:
+def _residuals(simulations: _Simulations, splits: Sequence[SplitRun], logs: Sequence[StepLog]) -> Residuals:
     targets = [target for split in splits for target in split.rows]
     steps = [step.duration_s for log in logs for step in log.steps]
     measured = np.array([*(target.measured for target in targets), *steps])

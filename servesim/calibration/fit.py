@@ -98,8 +98,7 @@ class Residuals:
                 ends.append(moved)
         found = self._many(ends)
         columns = [
-            (found[2 * index + 1] - found[2 * index])
-            / (ends[2 * index + 1][index] - ends[2 * index][index])
+            (found[2 * index + 1] - found[2 * index]) / (ends[2 * index + 1][index] - ends[2 * index][index])
             for index in range(len(logs))
         ]
         return np.stack(columns, axis=1)

@@ -42,11 +42,7 @@ def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewes
         It names the parameter or the pair, and the runs to add.
     """
     lengths = np.linalg.norm(jacobian, axis=0)
-    unseen = [
-        parameter
-        for parameter, length in zip(parameters, lengths, strict=True)
-        if length * WIDEST < Z
-    ]
+    unseen = [parameter for parameter, length in zip(parameters, lengths, strict=True) if length * WIDEST < Z]
     if unseen:
         names = " and ".join(parameter.name for parameter in unseen)
         verb = "does" if len(unseen) == 1 else "do"
@@ -64,10 +60,18 @@ def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewes
         first, second = sorted(np.argsort(-np.abs(directions[-1]))[:2])
         a, b = parameters[int(first)], parameters[int(second)]
         raise NotIdentifiedError(
-            f"calibrate: {a.name} and {b.name} move together: these runs tell only the two in one (got condition "
-            f"{condition:.3g}). expected at most {CONDITION_MAX:g}",
+            f"calibrate: {a.name} and {b.name} move together: these runs tell only the two in one "
+            f"(got {_got(condition, widths)}",
             hint=f"add {_runs_that_part(a, b, fewest, most)}, or fit one of them: --fit {a.name}",
         )
+
+
+def _got(condition: float, widths: Floats) -> str:
+    """Return what is too much, and what is not."""
+    if condition > CONDITION_MAX:
+        return f"condition {condition:.3g}). expected at most {CONDITION_MAX:g}"
+    factor = np.exp(min(float(widths.max()), 20.0))
+    return f"an interval of a factor of {factor:.3g} either way). expected at most {np.exp(WIDEST):g}"
 
 
 def _runs_that_show(parameter: Parameter, fewest: int, most: int) -> str:

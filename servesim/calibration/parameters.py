@@ -120,9 +120,7 @@ def known_values(pool: PoolSpec) -> dict[str, float]:
 
 def _defaults(pool: PoolSpec, known: dict[str, float]) -> list[str]:
     whole = pool.latency.name in _WITHOUT_HOST
-    keys = [
-        key for key in DEFAULT_KEYS if key in known and not (whole and key.startswith("engine."))
-    ]
+    keys = [key for key in DEFAULT_KEYS if key in known and not (whole and key.startswith("engine."))]
     return keys or [key for key in known if key.startswith("latency.")]
 
 
@@ -134,7 +132,7 @@ def _full_key(key: str, known: dict[str, float]) -> str:
         raise ScenarioError(
             f"--fit: {'no such parameter' if not matches else 'more than one'} (got {key!r}). "
             f"expected one of {', '.join(known)}",
-            hint=nearest(plain, [*known, *(full.rpartition('.')[2] for full in known)]),
+            hint=nearest(plain, [*known, *(full.rpartition(".")[2] for full in known)]),
         )
     return matches[0]
 

@@ -1,13 +1,13 @@
 """Reader of engine step logs: what every step worked on, and how long it took.
 
 Two forms: JSON lines of our own (docs/how-to/calibrate.md), and the lines that vLLM writes with
-``--enable-logging-iteration-details``, whose attended tokens are known only where a line ends with the use of the KV cache.
+``--enable-logging-iteration-details``, whose attended tokens are known only where a line tells the use of the KV cache.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class StepLog:
     name: str
     source: Path
     steps: tuple[Step, ...]
-    deployment: Deployment = Deployment()
+    deployment: Deployment = field(default_factory=Deployment)
     notes: tuple[str, ...] = ()
 
 
@@ -150,9 +150,7 @@ def _iterations(text: str, path: Path) -> tuple[tuple[Step, ...], tuple[str, ...
             "them). expected steps that the engine waited for",
             hint="log with --no-async-scheduling",
         )
-    kept = [
-        step for step in steps if step.duration_s >= LEAST_STEP_S and (step.sequences or step.chunks)
-    ]
+    kept = [step for step in steps if step.duration_s >= LEAST_STEP_S and (step.sequences or step.chunks)]
     notes = (
         f"{len(steps) - len(kept)} of {len(steps)} steps are left out: empty, or shorter than any step",
         "attended tokens are told by the use of the KV cache; prompts of one step are taken for equal and whole",
