@@ -19,11 +19,11 @@ from servesim.calibration.cases import (
     run_of_steps,
 )
 from servesim.calibration.fit import Fit, Floats, Residuals, fit
-from servesim.calibration.identify import check_identified
+from servesim.calibration.identify import NotIdentifiedError, check_identified
 from servesim.calibration.parameters import Parameter, find_parameters, known_values
 from servesim.calibration.result import STEP_METRIC, CalibrationResult, errors_of, rows_frame
 from servesim.calibration.same_pool import check_same_pool
-from servesim.calibration.targets import SplitRun, split_runs
+from servesim.calibration.targets import split_runs
 from servesim.errors import ScenarioError
 from servesim.experiments.backends import Backend, local_backend
 from servesim.experiments.points import Failure
@@ -138,28 +138,26 @@ def calibrate(
     logs = [log for log in measured if isinstance(log, StepLog)]
     pool = _pool(runs, logs, how)
     splits = split_runs(runs, hold_out)
-    fitted = find_parameters(pool, parameters)
+    # A scenario that leaves the latency model to its default has no place for a parameter of it.
+    how = replace(how, overrides=(*how.overrides, f"cluster.pools.0.latency.name={pool.latency.name}"))
     cases: list[RunCase | StepCase] = [RunCase(split=split, how=how, overrides=()) for split in splits]
     cases += [StepCase(log=log, how=how, overrides=()) for log in logs]
-    simulations = _Simulations(
-        cases=cases,
-        parameters=fitted,
-        backend=local_backend(workers, len(cases) * 2 * len(fitted)),
-        on_done=on_done,
-    )
-    residuals = _residuals(simulations, splits, logs)
-    before = simulations.outcomes([[parameter.start for parameter in fitted]])[0]
-    batches = [
-        outcome.batch_sequences
-        for case, outcome in zip(cases, before, strict=True)
-        if not isinstance(case, RunCase) or case.split.rows
-    ]
-    # Before the fit, which would wander, and after it, where the parameters may weigh differently.
-    check_identified(residuals.at_start(), fitted, fewest=min(batches), most=max(batches))
-    found = fit(residuals, fitted)
-    check_identified(found.jacobian, fitted, fewest=min(batches), most=max(batches))
-    after = simulations.outcomes([found.values])[0]
-    return _result(simulations, found, pool, (before, after), max(batches))
+    chosen, warnings = find_parameters(pool, parameters), list[str]()
+    while True:
+        simulations = _Simulations(
+            cases=cases,
+            parameters=chosen,
+            backend=local_backend(workers, len(cases) * 2 * len(chosen)),
+            on_done=on_done,
+        )
+        try:
+            return _result(simulations, _fitted(simulations), pool, warnings)
+        except NotIdentifiedError as error:
+            if parameters or len(chosen) == 1:
+                raise
+            # Nobody asked for this one: the rest of the default set is fitted without it.
+            warnings.append(f"{chosen[-1].key} is left as it is: {error.args[0].removeprefix('calibrate: ')}")
+            chosen = chosen[:-1]
 
 
 def _pool(runs: Sequence[MeasuredRun], logs: Sequence[StepLog], how: Replay) -> PoolSpec:
@@ -172,20 +170,47 @@ def _pool(runs: Sequence[MeasuredRun], logs: Sequence[StepLog], how: Replay) -> 
     return pools[0]
 
 
-def _residuals(simulations: _Simulations, splits: Sequence[SplitRun], logs: Sequence[StepLog]) -> Residuals:
-    targets = [target for split in splits for target in split.rows]
-    steps = [step.duration_s for log in logs for step in log.steps]
-    measured = np.array([*(target.measured for target in targets), *steps])
-    noise = np.array([*(target.noise for target in targets), *(STEP_NOISE for _ in steps)])
-    return Residuals(simulations.rows, measured, noise, simulations.parameters)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """A fit, and what every case gives before and after it."""
+
+    fit: Fit
+    before: list[Outcome]
+    after: list[Outcome]
+    batch_sequences: int
+
+
+def _fitted(simulations: _Simulations) -> _Fitted:
+    """Return the fit, once before and after it the data are seen to tell every parameter."""
+    parameters = simulations.parameters
+    residuals = _residuals(simulations)
+    before = simulations.outcomes([[parameter.start for parameter in parameters]])[0]
+    batches = [
+        outcome.batch_sequences
+        for case, outcome in zip(simulations.cases, before, strict=True)
+        if not isinstance(case, RunCase) or case.split.rows
+    ]
+    # Before the fit, which would wander, and after it, where the parameters may weigh differently.
+    check_identified(residuals.at_start(), parameters, fewest=min(batches), most=max(batches))
+    found = fit(residuals, parameters)
+    check_identified(found.jacobian, parameters, fewest=min(batches), most=max(batches))
+    after = simulations.outcomes([found.values])[0]
+    return _Fitted(fit=found, before=before, after=after, batch_sequences=max(batches))
+
+
+def _residuals(simulations: _Simulations) -> Residuals:
+    measured: list[tuple[float, float]] = []
+    for case in simulations.cases:
+        if isinstance(case, StepCase):
+            measured += [(step.duration_s, STEP_NOISE) for step in case.log.steps]
+        else:
+            measured += [(target.measured, target.noise) for target in case.split.rows]
+    values, noise = np.array(measured).T
+    return Residuals(simulations.rows, values, noise, simulations.parameters)
 
 
 def _result(
-    simulations: _Simulations,
-    found: Fit,
-    pool: PoolSpec,
-    outcomes: tuple[Sequence[Outcome], Sequence[Outcome]],
-    batch_sequences: int,
+    simulations: _Simulations, found: _Fitted, pool: PoolSpec, dropped: Sequence[str]
 ) -> CalibrationResult:
     parameters = [
         FittedParameter(
@@ -198,11 +223,11 @@ def _result(
             at_bound=at_bound,
         )
         for parameter, value, (low, high), at_bound in zip(
-            simulations.parameters, found.values, found.intervals, found.at_bound, strict=True
+            simulations.parameters, found.fit.values, found.fit.intervals, found.fit.at_bound, strict=True
         )
     ]
-    rows = rows_frame(_rows(simulations.cases, *outcomes))
-    warnings = _warnings(parameters, found, any(row == "held out" for row in rows["split"]))
+    rows = rows_frame(_rows(simulations.cases, found.before, found.after))
+    warnings = (*dropped, *_warnings(parameters, found.fit, "held out" in rows["split"]))
     latency, engine = _calibrated(pool, parameters)
     calibration = Calibration(
         servesim_calibration=FORMAT,
@@ -220,7 +245,7 @@ def _result(
         files=_files(simulations.cases),
         errors_fitted=errors_of(rows, "fitted"),
         errors_held_out=errors_of(rows, "held out"),
-        validity=_validity(simulations.cases, batch_sequences),
+        validity=_validity(simulations.cases, found.batch_sequences),
         notes=list(warnings),
     )
     return CalibrationResult(calibration=calibration, rows=rows, warnings=warnings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ Floats = NDArray[np.float64]
 Simulate = Callable[[Sequence[Sequence[float]]], Floats]
 """Returns a row of simulated values for each of many sets of parameters."""
 
-STEP = 0.1
-"""Width of a difference, as a logarithm."""
+STEPS = (0.1, 0.03, 0.01)
+"""Widths of differences, as logarithms: wide ones lead past the jumps of the simulator, narrow ones to the least."""
 
 EVALUATIONS_MAX = 25
 AT_BOUND = 0.01
@@ -88,13 +89,13 @@ class Residuals:
         """Return the residuals at the logarithms of parameters."""
         return self._many([logs])[0]
 
-    def jacobian(self, logs: Floats) -> Floats:
+    def jacobian(self, logs: Floats, step: float = STEPS[0]) -> Floats:
         """Return central differences at *logs*, one-sided at a bound; all of them are simulated together."""
         ends = []
         for index in range(len(logs)):
             for sign in (-1.0, 1.0):
                 moved = logs.copy()
-                moved[index] = min(max(moved[index] + sign * STEP, self._low[index]), self._high[index])
+                moved[index] = min(max(moved[index] + sign * step, self._low[index]), self._high[index])
                 ends.append(moved)
         found = self._many(ends)
         columns = [
@@ -123,24 +124,25 @@ def fit(residuals: Residuals, parameters: Sequence[Parameter]) -> Fit:
     from scipy.optimize import least_squares
 
     low, high = residuals.bounds
-    start = residuals.start
-    rows = len(residuals(start))
+    logs = residuals.start
+    rows = len(residuals(logs))
     if rows <= len(parameters):
         raise ServesimError(
             f"calibrate: too few measurements (got {rows} for {len(parameters)} parameters). "
             f"expected at least {len(parameters) + 1}",
             hint="add runs, or fit fewer parameters with --fit",
         )
-    found = least_squares(
-        residuals,
-        start,
-        jac=residuals.jacobian,
-        bounds=(low, high),
-        ftol=1e-5,
-        xtol=1e-4,
-        max_nfev=EVALUATIONS_MAX,
-    )
-    logs = np.asarray(found.x, dtype=np.float64)
+    for step in STEPS:
+        found = least_squares(
+            residuals,
+            np.clip(logs, low + 1e-6, high - 1e-6),
+            jac=partial(residuals.jacobian, step=step),
+            bounds=(low, high),
+            ftol=1e-5,
+            xtol=1e-4,
+            max_nfev=EVALUATIONS_MAX,
+        )
+        logs = np.asarray(found.x, dtype=np.float64)
     jacobian, final = residuals.jacobian(logs), residuals(logs)
     half = _half_widths(jacobian, final)
     return Fit(

@@ -101,7 +101,7 @@ def _runs_that_part(a: Parameter, b: Parameter, fewest: int, most: int) -> str:
     for words, runs in (
         (("prefill", "gemm"), "runs with long prompts"),
         (("kv", "context", "attention"), "runs with long contexts at a high concurrency"),
-        (("memory",), "runs at concurrency 1 and at a high concurrency"),
+        (("memory",), "engine step logs with prompts of many lengths"),
     ):
         if sum(any(word in name for word in words) for name in names) == 1:
             return runs
