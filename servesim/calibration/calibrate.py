@@ -100,8 +100,8 @@ def calibrate(
 ) -> CalibrationResult:
     """Fit parameters of a latency model and of an engine's host to measured runs, by simulating these.
 
-    Residuals are logarithms of simulated over measured means (TTFT, TPOT, ITL, E2E, output tokens per second, step times)
-    in units of their noise (`servesim.calibration.targets.NOISE`).
+    Residuals are logarithms of simulated over measured means (TTFT, TPOT, ITL, E2E, output tokens per second, step
+    times) in units of their noise (`servesim.calibration.targets.NOISE`).
 
     Parameters
     ----------

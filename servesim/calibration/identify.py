@@ -75,19 +75,19 @@ def _got(condition: float, widths: Floats) -> str:
 
 
 def _runs_that_show(parameter: Parameter, fewest: int, most: int) -> str:
-    name = parameter.name
-    if name.startswith("schedule"):
-        return "runs without asynchronous scheduling (it hides behind the GPU otherwise)"
-    if "per_sequence" in name:
-        return f"runs at a high concurrency (the largest batch has {most} sequences)"
-    if any(word in name for word in ("prefill", "prompt", "request_s")):
-        return "runs with long prompts at concurrency 1"
-    if any(word in name for word in ("link", "reduce", "collective")):
-        return "runs with tensor parallelism"
-    if any(word in name for word in ("kv", "context", "attention")):
-        return "runs with long contexts at a high concurrency"
-    if parameter.key.startswith("engine."):
-        return "runs at concurrency 1" if fewest > 1 else "runs of a small model, or engine step logs"
+    for words, runs in (
+        (("schedule",), "runs without asynchronous scheduling (it hides behind the GPU otherwise)"),
+        (("per_sequence",), f"runs at a high concurrency (the largest batch has {most} sequences)"),
+        (("prefill", "prompt", "request_s"), "runs with long prompts at concurrency 1"),
+        (("link", "reduce", "collective"), "runs with tensor parallelism"),
+        (("kv", "context", "attention"), "runs with long contexts at a high concurrency"),
+        (
+            ("launch",),
+            "runs at concurrency 1" if fewest > 1 else "runs of a small model, or engine step logs",
+        ),
+    ):
+        if any(word in parameter.name for word in words):
+            return runs
     return "runs at other concurrencies and with other lengths"
 
 

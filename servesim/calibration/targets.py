@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from math import ceil
 from typing import Literal
 
@@ -73,8 +74,8 @@ def split_runs(runs: Sequence[MeasuredRun], hold_out: str) -> list[SplitRun]:
     runs
         The measured runs.
     hold_out
-        ``"last"`` (run), a name or pattern of runs, or a share from 0 to below 1: the last requests of every run that knows
-        its requests one by one, and so many of the other runs, drawn.
+        ``"last"`` (run), a name or pattern of runs, or a share from 0 to below 1: the last requests of every run that
+        knows its requests one by one, and so many of the other runs, drawn.
 
     Raises
     ------
@@ -148,9 +149,7 @@ def _in_time(run: MeasuredRun, share: float) -> SplitRun:
 def _blocks(run: MeasuredRun, stop: int) -> list[Target]:
     edges = np.linspace(0, stop, min(BLOCKS, stop) + 1).astype(int)
     return [
-        target
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
-        for target in _means(run, int(start), int(end), "fitted")
+        target for start, end in pairwise(edges) for target in _means(run, int(start), int(end), "fitted")
     ]
 
 
