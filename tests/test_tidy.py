@@ -67,8 +67,8 @@ IMPORTS = {
     },
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks, traces, report, measurements, validation, calibration. What is not listed (the facade, cli,
-testing) stands at the end and may import everything."""
+results, simulation, experiments, checks, traces, report, measurements, validation, calibration. What is not
+listed (the facade, cli, testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}
 """What no part of the library may import."""

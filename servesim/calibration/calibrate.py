@@ -18,9 +18,10 @@ from servesim.calibration.cases import (
     pool_of_run,
     run_of_steps,
 )
-from servesim.calibration.fit import Fit, Floats, Residuals, fit
-from servesim.calibration.identify import NotIdentifiedError, check_identified
+from servesim.calibration.fit import Fit, Floats, Measurement, Residuals, fit
+from servesim.calibration.identify import AFTER, BEFORE, NotIdentifiedError, check_identified
 from servesim.calibration.parameters import Parameter, find_parameters, known_values
+from servesim.calibration.read import measured_of
 from servesim.calibration.result import STEP_METRIC, CalibrationResult, errors_of, rows_frame
 from servesim.calibration.same_pool import check_same_pool
 from servesim.calibration.targets import split_runs
@@ -89,7 +90,7 @@ class _Simulations:
 
 
 def calibrate(
-    measured: Iterable[MeasuredRun | StepLog],
+    measured: str | Path | Iterable[str | Path | MeasuredRun | StepLog],
     scenario: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -106,7 +107,8 @@ def calibrate(
     Parameters
     ----------
     measured
-        Runs and step logs of one deployment, from `servesim.measurements`.
+        Results of benchmarks and step logs of one deployment: files, folders, or what `servesim.measurements` made
+        of them.
     scenario
         Scenario file whose first pool is calibrated; None: what the runs say that they were served by.
     overrides
@@ -132,10 +134,10 @@ def calibrate(
     ServesimError
         If runs are of different deployments, or of another than the scenario's, or cannot be replayed.
     """
-    measured = list(measured)
+    known = measured_of([measured] if isinstance(measured, str | Path) else measured)
     how = Replay(scenario=None if scenario is None else Path(scenario), overrides=tuple(overrides))
-    runs = [run for run in measured if isinstance(run, MeasuredRun)]
-    logs = [log for log in measured if isinstance(log, StepLog)]
+    runs = [run for run in known if isinstance(run, MeasuredRun)]
+    logs = [log for log in known if isinstance(log, StepLog)]
     pool = _pool(runs, logs, how)
     splits = split_runs(runs, hold_out)
     # A scenario that leaves the latency model to its default has no place for a parameter of it.
@@ -191,22 +193,27 @@ def _fitted(simulations: _Simulations) -> _Fitted:
         if not isinstance(case, RunCase) or case.split.rows
     ]
     # Before the fit, which would wander, and after it, where the parameters may weigh differently.
-    check_identified(residuals.at_start(), parameters, fewest=min(batches), most=max(batches))
+    check_identified(residuals.at_start(), parameters, BEFORE, fewest=min(batches), most=max(batches))
     found = fit(residuals, parameters)
-    check_identified(found.jacobian, parameters, fewest=min(batches), most=max(batches))
+    check_identified(found.jacobian, parameters, AFTER, fewest=min(batches), most=max(batches))
     after = simulations.outcomes([found.values])[0]
     return _Fitted(fit=found, before=before, after=after, batch_sequences=max(batches))
 
 
 def _residuals(simulations: _Simulations) -> Residuals:
-    measured: list[tuple[float, float]] = []
-    for case in simulations.cases:
+    rows: list[Measurement] = []
+    groups: dict[object, int] = {}
+    for index, case in enumerate(simulations.cases):
+        known: list[tuple[float, float, object]]
         if isinstance(case, StepCase):
-            measured += [(step.duration_s, STEP_NOISE) for step in case.log.steps]
+            known = [(step.duration_s, STEP_NOISE, place) for place, step in enumerate(case.log.steps)]
         else:
-            measured += [(target.measured, target.noise) for target in case.split.rows]
-    values, noise = np.array(measured).T
-    return Residuals(simulations.rows, values, noise, simulations.parameters)
+            known = [(target.measured, target.noise, target.requests) for target in case.split.rows]
+        rows += [
+            Measurement(value, noise, groups.setdefault((index, of), len(groups)))
+            for value, noise, of in known
+        ]
+    return Residuals(simulations.rows, rows, simulations.parameters)
 
 
 def _result(

@@ -24,6 +24,9 @@ STEPS = (0.1, 0.03, 0.01)
 """Widths of differences, as logarithms: wide ones lead past the jumps of the simulator, narrow ones to the least."""
 
 EVALUATIONS_MAX = 25
+GROUPS_PER_PARAMETER = 3
+"""From more groups of residuals than this for each parameter, how they go together is seen from themselves."""
+
 AT_BOUND = 0.01
 """A value nearer to a bound than this, as a logarithm, is at it."""
 
@@ -56,15 +59,25 @@ class Fit:
     converged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number to be fitted: its value, its standard deviation as a ratio, and the group that it goes with."""
+
+    value: float
+    noise: float
+    group: int
+
+
 class Residuals:
     """Residuals of a set of parameters, and their derivatives, in units of the noise of each measurement."""
 
     def __init__(
-        self, simulate: Simulate, measured: Floats, noise: Floats, parameters: Sequence[Parameter]
+        self, simulate: Simulate, rows: Sequence[Measurement], parameters: Sequence[Parameter]
     ) -> None:
         self._simulate = simulate
-        self._measured = np.log(measured)
-        self._noise = noise
+        self._measured = np.log([row.value for row in rows])
+        self._noise = np.array([row.noise for row in rows])
+        self.groups = np.array([row.group for row in rows], dtype=np.float64)
         self._low = np.log([parameter.low for parameter in parameters])
         self._high = np.log([parameter.high for parameter in parameters])
         self._start = np.log([parameter.start for parameter in parameters])
@@ -144,7 +157,7 @@ def fit(residuals: Residuals, parameters: Sequence[Parameter]) -> Fit:
         )
         logs = np.asarray(found.x, dtype=np.float64)
     jacobian, final = residuals.jacobian(logs), residuals(logs)
-    half = _half_widths(jacobian, final)
+    half = _half_widths(jacobian, final, residuals.groups)
     return Fit(
         values=tuple(float(value) for value in np.exp(logs)),
         jacobian=jacobian,
@@ -158,13 +171,23 @@ def fit(residuals: Residuals, parameters: Sequence[Parameter]) -> Fit:
     )
 
 
-def _half_widths(jacobian: Floats, residuals: Floats) -> Floats:
-    """Return half the 95 % intervals of the parameters' logarithms, from the scatter that the fit leaves."""
+def _half_widths(jacobian: Floats, residuals: Floats, groups: Floats) -> Floats:
+    """Return half the 95 % intervals of the parameters' logarithms, from the scatter that the fit leaves.
+
+    Residuals of one group (the latencies of the same requests) go up and down together. With many groups that is seen
+    from the residuals (the sandwich of Liang and Zeger, Biometrika 1986); with few, all of a group count as one.
+    """
     from scipy.stats import t
 
     rows, count = jacobian.shape
-    variance = float(residuals @ residuals) / (rows - count)
-    covariance = variance * np.linalg.pinv(jacobian.T @ jacobian)
-    quantile = float(t.ppf(0.975, rows - count))
-    widths: Floats = quantile * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    names = np.unique(groups)
+    if len(names) > GROUPS_PER_PARAMETER * count:
+        scores = np.stack([jacobian[groups == name].T @ residuals[groups == name] for name in names])
+        covariance = inverse @ (scores.T @ scores) @ inverse * len(names) / (len(names) - count)
+        freedom = len(names) - count
+    else:
+        variance = float(residuals @ residuals) / (rows - count)
+        covariance, freedom = variance * rows / len(names) * inverse, rows - count
+    widths: Floats = float(t.ppf(0.975, freedom)) * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
     return np.minimum(widths, 50.0)

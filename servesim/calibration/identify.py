@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +25,23 @@ class NotIdentifiedError(ServesimError):
     """The measurements cannot tell the parameters that they were to be fitted for."""
 
 
-def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewest: int, most: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What parameters have to meet: the widest interval, as a logarithm either way, and the largest condition."""
+
+    widest: float
+    condition: float
+
+
+BEFORE = Demands(widest=3.0, condition=10 * CONDITION_MAX)
+"""Of derivatives where a fit begins, which may be far from where it ends: only what is hopeless is refused."""
+
+AFTER = Demands(widest=WIDEST, condition=CONDITION_MAX)
+
+
+def check_identified(
+    jacobian: Floats, parameters: Sequence[Parameter], demands: Demands, *, fewest: int, most: int
+) -> None:
     """Refuse parameters that the measurements do not tell.
 
     Parameters
@@ -33,6 +50,8 @@ def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewes
         Change of each residual, in units of its noise, by the logarithm of each parameter.
     parameters
         One per column.
+    demands
+        `BEFORE` or `AFTER` the fit.
     fewest, most
         Sequences in the largest batch of the least and of the most loaded run.
 
@@ -42,12 +61,16 @@ def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewes
         It names the parameter or the pair, and the runs to add.
     """
     lengths = np.linalg.norm(jacobian, axis=0)
-    unseen = [parameter for parameter, length in zip(parameters, lengths, strict=True) if length * WIDEST < Z]
+    unseen = [
+        parameter
+        for parameter, length in zip(parameters, lengths, strict=True)
+        if length * demands.widest < Z
+    ]
     if unseen:
         names = " and ".join(parameter.name for parameter in unseen)
         verb = "does" if len(unseen) == 1 else "do"
         raise NotIdentifiedError(
-            f"calibrate: {names} {verb} not show in these runs: to double it changes less than noise does (got "
+            f"calibrate: {names} {verb} not show in these runs: to change it shows less than noise does (got "
             f"{jacobian.shape[0]} measurements). expected runs that depend on it",
             hint=f"add {_runs_that_show(unseen[0], fewest, most)}, or leave it out of --fit",
         )
@@ -56,7 +79,7 @@ def check_identified(jacobian: Floats, parameters: Sequence[Parameter], *, fewes
     _, sizes, directions = np.linalg.svd(jacobian / lengths, full_matrices=False)
     widths = Z * np.sqrt(np.diag(np.linalg.pinv(jacobian.T @ jacobian)))
     condition = sizes[0] / max(sizes[-1], 1e-12)
-    if condition > CONDITION_MAX or widths.max() > WIDEST:
+    if condition > demands.condition or widths.max() > demands.widest:
         first, second = sorted(np.argsort(-np.abs(directions[-1]))[:2])
         a, b = parameters[int(first)], parameters[int(second)]
         raise NotIdentifiedError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -40,3 +40,11 @@ def read_all(paths: Sequence[Path], *, only: str | None = None) -> list[Measured
             f"--only: no run of this name (got {only!r}). expected one of {names}{', ...' if len(found) > 5 else ''}"
         )
     return kept
+
+
+def measured_of(items: Iterable[str | Path | MeasuredRun | StepLog]) -> list[MeasuredRun | StepLog]:
+    """Return *items* with their paths read."""
+    found: list[MeasuredRun | StepLog] = []
+    for item in items:
+        found += read_all([Path(item)]) if isinstance(item, str | Path) else [item]
+    return found

@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from servesim.registry import ComponentSpec
 from servesim.results.error_bands import NOT_VALIDATED, parameters_of
 from servesim.results.run_result import RunResult
 from servesim.scenario import PoolSpec, Scenario
@@ -48,15 +47,13 @@ def is_as_fitted(pool: PoolSpec, calibration: Calibration) -> bool:
     served = (pool.model, pool.tensor_parallel, pool.dtype)
     if served != (measured.model, measured.tensor_parallel, measured.dtype):
         return False
-    return _values(pool.latency) == _values(calibration.latency) and all(
+    fitted = parameters_of(calibration.latency.model_dump())
+    ours = pool.latency.model_dump()
+    return all(ours.get(name) == value for name, value in fitted.items()) and all(
         getattr(getattr(pool.engine, section, None), name, None) == value
         for section, values in calibration.engine.items()
         for name, value in values.items()
     )
-
-
-def _values(latency: ComponentSpec) -> dict[str, Any]:
-    return parameters_of(latency.model_dump())
 
 
 def outside_fitted(result: RunResult, scenario: Scenario) -> dict[str, list[str]]:
