@@ -190,4 +190,5 @@ def _half_widths(jacobian: Floats, residuals: Floats, groups: Floats) -> Floats:
         variance = float(residuals @ residuals) / (rows - count)
         covariance, freedom = variance * rows / len(names) * inverse, rows - count
     widths: Floats = float(t.ppf(0.975, freedom)) * np.sqrt(np.clip(np.diag(covariance), 0.0, None))
-    return np.minimum(widths, 50.0)
+    # Nothing is told finer than the narrowest difference, nor does a factor beyond 1e20 tell more than "unknown".
+    return np.clip(widths, STEPS[-1], 46.0)

@@ -58,7 +58,8 @@ def test_a_row_that_lacks_a_key(tmp_path):
 
 LINE = (
     "(EngineCore pid=7) INFO 11-20 10:00:00 [core.py:400] Iteration({index}): {prompts} context requests, "
-    "{tokens} context tokens, {decodes} generation requests, {decodes} generation tokens, iteration elapsed time: {ms} ms{kv}\n"
+    "{tokens} context tokens, {decodes} generation requests, {decodes} generation tokens, "
+    "iteration elapsed time: {ms} ms{kv}\n"
 )
 KV = ", GPU KV cache usage: 12.5%"
 
