@@ -1,7 +1,8 @@
 """Fit the host of the batch sweep's engine, one model at a time: python scripts/fit_sweep_hosts.py.
 
-Fits batches 1, 16 and 128 of each model with the default latency model and writes ``sweep_hosts.json`` beside this script:
-values, intervals, and the errors of the runs that were not fitted. Minutes of work, so what reads the file does not fit anew.
+Fits batches 1, 16 and 128 of each model with the default latency model and writes ``sweep_hosts.json`` beside this
+script: values, intervals, and the errors of the runs that were not fitted. It takes minutes: what reads the file does
+not fit anew.
 """
 
 from __future__ import annotations
