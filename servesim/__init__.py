@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from servesim._version import __version__
 
 if TYPE_CHECKING:
+    from servesim.calibration.calibrate import calibrate
     from servesim.checks.run import check
     from servesim.errors import InvariantError, PluginError, ScenarioError, ServesimError, TraceError
     from servesim.experiments.capacity import capacity
@@ -33,6 +34,7 @@ _HOMES = {
     "ScenarioError": "servesim.errors",
     "ServesimError": "servesim.errors",
     "TraceError": "servesim.errors",
+    "calibrate": "servesim.calibration.calibrate",
     "capacity": "servesim.experiments.capacity",
     "check": "servesim.checks.run",
     "compare": "servesim.experiments.compare",
@@ -51,6 +53,7 @@ __all__ = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "calibrate",
     "capacity",
     "check",
     "compare",

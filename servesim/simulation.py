@@ -40,10 +40,12 @@ from servesim.results import (
     SummaryOptions,
     check_destination,
 )
+from servesim.results.calibration import calibrated_error, outside_fitted
 from servesim.results.error_bands import NOT_VALIDATED, expected_error, model_class
-from servesim.results.provenance import code_facts, scenario_facts
+from servesim.results.provenance import code_facts, input_facts, scenario_facts
 from servesim.results.schema import result_extras
 from servesim.scenario import Scenario, load_scenario, scenario_hash
+from servesim.scenario.files import calibration_files
 from servesim.workload.build import build_workload
 
 Progress = Callable[[int, int | None, float], None]
@@ -171,6 +173,7 @@ def simulate(
             ),
             host=_host(started_at, started_s),
         )
+        _tell_outside(result, scenario)
         if out is not None:
             result.save(out)
     return result
@@ -189,6 +192,14 @@ def _recorder(
         extras=workload_extras,
         front_end=front_end,
     )
+
+
+def _tell_outside(result: RunResult, scenario: Scenario) -> None:
+    """Write into the provenance in what a run left the loads that its calibrations were fitted to."""
+    outside = outside_fitted(result, scenario)
+    for pool in result.provenance["pools"]:
+        if pool["pool"] in outside:
+            pool["outside_calibration"] = outside[pool["pool"]]
 
 
 @contextmanager
@@ -237,7 +248,7 @@ def _provenance(
         "seed": scenario.seed,
         "inputs": _inputs(scenario, given),
         "catalog_version": _catalog_version(),
-        "calibration_version": None,  # no latency model has been calibrated yet
+        "calibration_version": _calibration_version(scenario),
         "oracle_policies": [
             place
             for place, policy in (("router", plugins.router), ("scheduler", plugins.scheduler))
@@ -272,6 +283,8 @@ def _expected_error(pool: Pool, given: object) -> dict[str, Any] | str:
     """Return how far the pool's latencies are expected to be off; what the caller gave was never validated."""
     if given is not None:
         return NOT_VALIDATED
+    if pool.spec.calibration is not None:
+        return calibrated_error(pool.spec)
     return expected_error(
         pool.spec.latency.model_dump(),
         gpu=pool.spec.gpu,
@@ -300,6 +313,13 @@ def _catalog_version() -> str:
     paths += [fitted / f"{name}.toml" for name in MEASURED]
     content = b"".join(path.read_bytes() for path in paths)
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _calibration_version(scenario: Scenario) -> str | None:
+    """Return a digest of the calibrations that pools took, or None if none did."""
+    facts = input_facts(calibration_files(scenario))
+    digests = "".join(str(fact["sha256"]) for fact in facts)
+    return hashlib.sha256(digests.encode()).hexdigest()[:16] if facts else None
 
 
 def _component(spec: ComponentSpec, given: object) -> dict[str, Any]:

@@ -24,6 +24,7 @@ PUBLIC = [
     "ServesimError",
     "TraceError",
     "__version__",
+    "calibrate",
     "capacity",
     "check",
     "compare",

@@ -53,10 +53,24 @@ IMPORTS = {
     "report": {"errors", "experiments", "results", "rng", "scenario"},
     "measurements": {"errors", "rng", "workload"},
     "validation": {"catalog", "errors", "measurements", "results", "scenario", "simulation"},
+    "calibration": {
+        *(
+            "catalog",
+            "cluster",
+            "errors",
+            "experiments",
+            "latency",
+            "measurements",
+            "registry",
+            "results",
+            "rng",
+        ),
+        *("scenario", "validation"),
+    },
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks, traces, report, measurements, validation. What is not listed (the facade, cli,
-testing) stands at the end and may import everything."""
+results, simulation, experiments, checks, traces, report, measurements, validation, calibration. What is not
+listed (the facade, cli, testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}
 """What no part of the library may import."""

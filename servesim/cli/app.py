@@ -499,6 +499,68 @@ def validate_model(
 
 
 @app.command()
+def calibrate(
+    measured: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MEASURED...",
+            help="Results of benchmarks, folders, or engine step logs.",
+            show_default=False,
+        ),
+    ],
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scenario whose first pool is calibrated; else what MEASURED says.",
+            show_default=False,
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY,KEY",
+            help="Parameters to fit, such as launch_s,link_efficiency; else a default set of the latency model.",
+            show_default=False,
+        ),
+    ] = None,
+    hold_out: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE|RUN|last",
+            help="What is judged and not fitted: the last share of the requests of each run (of runs without "
+            "single requests: so many runs), a run or a pattern, or the last run.",
+        ),
+    ] = "0.2",
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Use only runs of such a name.", show_default=False),
+    ] = None,
+    overrides: Overrides = None,
+    workers: Workers = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the calibration to this file.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Fit a latency model to your own measurements, by simulating these.
+
+    Takes what validate-model takes, and logs of engine steps. Prints parameters with their confidence, and errors
+    before and after, on what was fitted and on what was held out. Refuses parameters that the measurements cannot tell.
+    """
+    from servesim.cli.calibrate import Output, Question, calibrate_model
+
+    return calibrate_model(
+        measured,
+        Question(scenario=scenario, overrides=overrides or (), fit=fit, hold_out=hold_out, only=only),
+        workers=workers,
+        how=Output(as_json=as_json, quiet=quiet, out=out),
+    )
+
+
+@app.command()
 def schema() -> int:
     """Print the JSON Schema of scenario files.
 

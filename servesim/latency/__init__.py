@@ -1,7 +1,7 @@
 """How long an engine step takes: the contract is in `servesim.latency.api`, the models are registered here.
 
-A latency model prices batches and knows nothing of clocks, queues or requests. Calibration against
-measurements is not in here yet; how far the uncalibrated roofline is off is told in docs/model/latency.md.
+A latency model prices batches and knows nothing of clocks, queues or requests. How its parameters are fitted to
+measurements is in `servesim.calibration`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import polars as pl
 from servesim.errors import TraceError
 from servesim.measurements.checks import believed, check_measured, failed_left_out, settled
 from servesim.measurements.json_files import at, load, number, read_json, read_json_lines
-from servesim.measurements.workload import Deployment, MeasuredRun, request_metrics
+from servesim.measurements.workload import Deployment, MeasuredRun, all_due, request_metrics
 from servesim.workload.checks import ROW
 
 SUMMARY_FILE = "profile_export_aiperf.json"
@@ -64,15 +64,17 @@ def read_aiperf_log(path: Path) -> MeasuredRun:
     if not rows:
         raise TraceError(f"{path}: no completed request (got {failed} that failed). expected at least one")
     requests, notes = settled(pl.DataFrame(rows), path, _COLUMNS)
+    metrics = request_metrics(requests)
     summary = path.with_name(SUMMARY_FILE)
     config = at(read_json(summary), "input_config") if summary.is_file() else None
+    concurrency = _max_concurrency(config)
     return MeasuredRun(
         name=path.absolute().parent.name,
         source=path,
         deployment=_deployment(config),
-        requests=requests,
-        metrics=request_metrics(requests),
-        max_concurrency=_max_concurrency(config),
+        requests=requests if concurrency is None else all_due(requests),
+        metrics=metrics,
+        max_concurrency=concurrency,
         notes=(*failed_left_out(failed), *notes),
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from servesim.errors import TraceError
 from servesim.measurements.checks import believed, check_measured, failed_left_out, settled
 from servesim.measurements.json_files import load, number, number_or_none, numbers
-from servesim.measurements.workload import STATISTICS, Deployment, MeasuredRun, request_metrics
+from servesim.measurements.workload import STATISTICS, Deployment, MeasuredRun, all_due, request_metrics
 from servesim.rng import stream
 from servesim.workload.checks import ROW
 
@@ -54,6 +54,8 @@ def read_vllm_bench(path: Path, data: dict[str, Any]) -> MeasuredRun:
     if detailed:
         requests, gaps_s = _requests(path, data, notes)
         metrics = request_metrics(requests, gaps_s)
+        if concurrency is not None and _at_once(data):
+            requests = all_due(requests)
     else:
         requests = _assumed_load(path, data, notes)
         output = float(data["total_output_tokens"]) / requests.height
@@ -123,15 +125,20 @@ def _arrivals_s(path: Path, data: dict[str, Any], count: int, notes: list[str]) 
     """Return when requests were sent: as recorded, or as the client was asked to."""
     if isinstance(data.get("start_times"), list):
         return numbers(data["start_times"], f"{path}: start_times")
-    rate = data.get("request_rate")
-    if rate is None or rate in ("inf", float("inf")):
+    if _at_once(data):
         return [0.0] * count
+    rate = data["request_rate"]
     rate_per_s, shape = number(rate, f"{path}: request_rate"), float(data.get("burstiness") or 1.0)
     notes.append(
         f"times of arrival are not in the file: drawn at {rate_per_s:g} requests/s, burstiness {shape:g}"
     )
     gaps_s = stream(0, "vllm_bench.arrivals").gamma(shape, 1 / (rate_per_s * shape), count)
     return [float(time_s) for time_s in np.cumsum(gaps_s)]
+
+
+def _at_once(data: dict[str, Any]) -> bool:
+    """Return whether the client sends as fast as it may."""
+    return data.get("request_rate") in (None, "inf", float("inf"))
 
 
 def _assumed_load(path: Path, data: dict[str, Any], notes: list[str]) -> pl.DataFrame:

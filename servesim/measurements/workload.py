@@ -98,6 +98,14 @@ class MeasuredRun:
         return "e2e_s" in self.requests.columns
 
 
+def all_due(requests: pl.DataFrame) -> pl.DataFrame:
+    """Return the load of a closed loop: in the order in which it was sent, every request due from the start.
+
+    Were a replay to keep the recorded times, a faster engine would wait for them with fewer requests under way.
+    """
+    return requests.with_columns(arrival_s=pl.lit(0.0))
+
+
 def request_metrics(requests: pl.DataFrame, gaps_s: NDArray[np.float64] | None = None) -> dict[str, float]:
     """Return the metrics of *requests* with their latencies; *gaps_s* are all gaps between tokens, if known."""
     metrics: dict[str, float] = {}

@@ -68,6 +68,8 @@ def error_text(error: Mapping[str, Any] | str) -> str:
     """Return an expected error in words."""
     if isinstance(error, str):
         return error
+    if error["basis"] == "calibration":
+        return _calibration_text(error)
     where = "" if error["basis"] == "same GPU" else f", on another GPU of its generation, {error['gpu']}"
     what = f"of {error['engine']} with {error['model_class']} models{where}"
     if error["data"]:
@@ -82,8 +84,23 @@ def error_text(error: Mapping[str, Any] | str) -> str:
     return f"{' and '.join(parts)} off in the median of {error['runs']} measured runs {what}"
 
 
+def _calibration_text(error: Mapping[str, Any]) -> str:
+    known = [(_SHORT[name], told["mean"]) for name, told in error["metrics"].items() if name in _SHORT]
+    texts = ", ".join(f"{name} {mean:.1%}" for name, mean in known)
+    return f"{texts} off in the mean of what calibration {error['file']} held out"
+
+
 def _short(name: str) -> str:
     return name.removesuffix("_s").upper()
+
+
+_SHORT = {
+    "tpot_s_mean": "TPOT",
+    "ttft_s_mean": "TTFT",
+    "itl_s_mean": "ITL",
+    "e2e_s_mean": "E2E",
+    "output_tokens_per_s": "throughput",
+}
 
 
 @cache

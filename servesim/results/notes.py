@@ -38,6 +38,7 @@ def run_notes(summary: Mapping[str, Any], provenance: Mapping[str, Any]) -> list
         notes.append(
             f"warning: the backlog grew with the arrivals: the cluster is likely saturated, and {SATURATED}"
         )
+    notes += _calibration_notes(provenance)
     if summary.get("interrupted"):
         notes.append("warning: interrupted: partial results")
     return notes
@@ -84,6 +85,15 @@ def _oracle_notes(provenance: Mapping[str, Any]) -> list[str]:
         name = policy.get("name") or policy["class"]  # an object that was passed has no name
         notes.append(f"note: oracle: {place} {name} sees true output lengths")
     return notes
+
+
+def _calibration_notes(provenance: Mapping[str, Any]) -> list[str]:
+    """Return in what a run left the loads that a calibration was fitted to: its errors do not hold there."""
+    return [
+        f"warning: pool {pool['pool']} leaves the loads that were calibrated: {'; '.join(pool['outside_calibration'])}"
+        for pool in provenance.get("pools", [])
+        if pool.get("outside_calibration")
+    ]
 
 
 def _price_notes(provenance: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from servesim.scenario import Scenario
-from servesim.scenario.files import input_files, model_files
+from servesim.scenario.files import calibration_files, input_files, model_files
 from servesim.scenario.slots import plugin_classes
 
 HASHED_BYTES_MAX = 1 << 30
@@ -29,7 +29,7 @@ def scenario_facts(scenario: Scenario) -> list[dict[str, Any]]:
 
     As `input_facts` and `code_facts` tell it.
     """
-    files = [*input_files(scenario), *model_files(scenario)]
+    files = [*input_files(scenario), *model_files(scenario), *calibration_files(scenario)]
     return [*input_facts(files), *code_facts(plugin_classes(scenario))]
 
 

@@ -40,6 +40,13 @@ def model_files(scenario: Scenario) -> Iterator[tuple[KeyPath, Path]]:
             yield key, path / "config.json" if path.is_dir() else path
 
 
+def calibration_files(scenario: Scenario) -> Iterator[tuple[KeyPath, Path]]:
+    """Yield the key and the path of every calibration that a pool of *scenario* takes."""
+    for index, pool in enumerate(scenario.cluster.pools):
+        if pool.calibration is not None:
+            yield ("cluster", "pools", index, "calibration"), pool.calibration
+
+
 def missing_files(scenario: Scenario) -> list[Problem]:
     """Return a problem for every file that the workload of *scenario* reads and that is not there."""
     return [

@@ -21,6 +21,16 @@ from servesim.scenario.slots import SLOTS, nested_registry
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = "#/$defs/{model}"
 
+_CALIBRATED = {
+    "title": "calibration",
+    "description": "The latency model of a calibration.",
+    "type": "object",
+    "properties": {"calibration": {"type": "string", "description": "File that servesim calibrate wrote."}},
+    "required": ["calibration"],
+    "additionalProperties": False,
+}
+"""The form of a latency model that a calibration tells."""
+
 Infos = Mapping[tuple[str, str], PluginInfo]
 """Usable plugins by kind and name."""
 
@@ -60,6 +70,7 @@ def scenario_json_schema() -> dict[str, Any]:
     for info in infos.values():
         definitions[_key(info.kind, info.name)] = _component(info, parameters[info.model], infos)
     _name_the_catalog(definitions["PoolSpec"]["properties"])
+    definitions["PoolSpec"]["properties"]["latency"]["anyOf"].append(_CALIBRATED)
     return {"$schema": _DIALECT, **scenario, "$defs": dict(sorted(definitions.items()))}
 
 

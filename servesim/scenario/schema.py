@@ -22,6 +22,7 @@ from pydantic import (
 
 from servesim.catalog import Parallelism
 from servesim.registry import ComponentSpec
+from servesim.scenario.calibration import calibrated
 from servesim.scenario.checks import (
     check_engine,
     check_engine_version,
@@ -204,8 +205,20 @@ class PoolSpec(_Section):
     )
     engine: EngineSpec = Field(default_factory=EngineSpec, description="Settings of the engine.")
     latency: ComponentSpec = Field(
-        default=ComponentSpec(name="roofline"), description="Latency model: how long a step takes."
+        default=ComponentSpec(name="roofline"),
+        description="Latency model: how long a step takes. {calibration: FILE} takes that of a calibration.",
     )
+    calibration: Path | None = Field(
+        default=None,
+        strict=False,
+        description="File of servesim calibrate that gives what latency and engine.host leave open; null: none. "
+        "latency: {calibration: FILE} is the same.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_calibration(cls, value: Any, info: ValidationInfo) -> Any:
+        return calibrated(value, Path(path_context(info)["base_dir"]))
 
     @property
     def parallelism(self) -> Parallelism:
