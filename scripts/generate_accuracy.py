@@ -38,6 +38,7 @@ SWEEP = CALIBRATION / "batch_curves" / "vllm_h100_64gb_batch_sweep.parquet"
 POINTS = CALIBRATION / "batch_curves" / "silicon_e2e_h200_b200.parquet"
 
 PAGE = ROOT / "docs" / "accuracy.md"
+SWEEP_HOSTS = ROOT / "scripts" / "sweep_hosts.json"
 BANDS = ROOT / "servesim" / "results" / "error_bands.json"
 FIGURES = ROOT / "docs" / "img"
 
@@ -58,18 +59,23 @@ class Validations:
     table: ValidationResult
     logs: ValidationResult
     sweep: ValidationResult
+    calibrated: ValidationResult
     points: ValidationResult
 
 
 def validations(every: int = 1) -> Validations:
     """Replay the measured runs; of the closed-loop points each *every*-th."""
     logs, sweep, points = read_measured(LOGS), read_measured(SWEEP), read_measured(POINTS)[::every]
+    fitted = [run.name for run in sweep if sweep_split(run) == "fitted"]
     return Validations(
         table=_joined(
             [validate([run], overrides=[_table(run)], fitted=_fitted([run], FITTED_LOGS)) for run in logs]
         ),
         logs=validate(logs, fitted=FITTED_LOGS),
-        sweep=validate(sweep, fitted=[run.name for run in sweep if sweep_split(run) == "fitted"]),
+        sweep=validate(sweep, fitted=fitted),
+        calibrated=_joined(
+            [validate([run], overrides=_host(run), fitted=_fitted([run], tuple(fitted))) for run in sweep]
+        ),
         points=validate(points, fitted=[run.name for run in points if configuration_split(run) == "fitted"]),
     )
 
@@ -77,6 +83,12 @@ def validations(every: int = 1) -> Validations:
 def _table(run: MeasuredRun) -> str:
     folder = PROFILES / str(run.deployment.model) / str(run.deployment.dtype)
     return f"cluster.pools.main.latency={{name: table, path: {json.dumps(str(folder))}}}"
+
+
+def _host(run: MeasuredRun) -> list[str]:
+    """Return what scripts/fit_sweep_hosts.py fitted to three batches of the run's model."""
+    fitted = json.loads(SWEEP_HOSTS.read_text(encoding="utf-8"))[str(run.deployment.model)]["parameters"]
+    return [f"cluster.pools.main.{key}={each['value']!r}" for key, each in fitted.items()]
 
 
 def _fitted(runs: list[MeasuredRun], names: tuple[str, ...]) -> list[str]:
@@ -88,11 +100,13 @@ def _joined(results: list[ValidationResult]) -> ValidationResult:
         frames: list[pl.DataFrame] = [getattr(result, name) for result in results]
         return pl.concat(frames)
 
+    singles = results[0].requests is not None
+
     return ValidationResult(
         runs=stacked("runs"),
         metrics=stacked("metrics"),
-        requests=stacked("requests"),
-        series=stacked("series"),
+        requests=stacked("requests") if singles else None,
+        series=stacked("series") if singles else None,
     )
 
 
@@ -159,7 +173,7 @@ def bars(found: Validations) -> list[Bar]:
     """Return the bars of the first table."""
     return [
         *_log_bars(found.table),
-        *_sweep_bars(found.sweep),
+        *_sweep_bars(found.calibrated),
         *_point_bars(found.points),
         *_default_bars(found),
         *_saturated_bars(found),
@@ -181,11 +195,12 @@ def _log_bars(table: ValidationResult) -> list[Bar]:
 
 
 def _sweep_bars(sweep: ValidationResult) -> list[Bar]:
+    """Return the bars of the sweep with a host that was fitted to batches 1, 16 and 128 of each model."""
     lines = []
     for name, metric in (("ITL", "itl_s_mean"), ("output throughput", "output_tokens_per_s")):
         found = errors(sweep, metric, HELD_OUT)
         for what, most, got in (("mean", 0.06, mean(found)), ("largest", 0.15, largest(found))):
-            case = f"batch sweep, H100 64 GB, four models, `{DEFAULT}`"
+            case = f"batch sweep, H100 64 GB, four models, `{DEFAULT}`, host fitted"
             lines.append(Bar(case=case, runs=len(found), quantity=f"{name}, {what}", most=most, got=got))
     return lines
 
@@ -227,7 +242,7 @@ def _default_bars(found: Validations) -> list[Bar]:
 def _saturated_bars(found: Validations) -> list[Bar]:
     metric = "output_tokens_per_s"
     log = errors(found.table, metric, HELD_OUT)
-    large = errors(found.sweep, metric, HELD_OUT, BATCH >= SATURATED_BATCH)
+    large = errors(found.calibrated, metric, HELD_OUT, BATCH >= SATURATED_BATCH)
     return [
         Bar(
             case="saturated throughput: request log, `table`",
@@ -237,7 +252,7 @@ def _saturated_bars(found: Validations) -> list[Bar]:
             got=mean(log),
         ),
         Bar(
-            case=f"saturated throughput: sweep from batch {SATURATED_BATCH}, `{DEFAULT}`",
+            case=f"saturated throughput: sweep from batch {SATURATED_BATCH}, `{DEFAULT}`, host fitted",
             runs=len(large),
             quantity="output tokens/s, mean",
             most=0.06,
@@ -260,7 +275,7 @@ def page(found: Validations) -> str:
         ),
         "logs_table": _logs_table(found.table),
         "logs_default": _logs_table(found.logs),
-        "sweep": _sweep_table(found.sweep),
+        "sweep": _sweep_table(found.calibrated),
         "points": _points_table(found.points),
         "concurrency": _concurrency_table(found.points),
         "left_out": _left_out(found.points),
@@ -509,7 +524,7 @@ def write_figures(found: Validations) -> None:
     """Draw the figures of the page."""
     figures = {
         "accuracy_log": found.table.plot.series(found.table.runs.filter(HELD_OUT)["run"][0]),
-        "accuracy_sweep": found.sweep.plot.scatter("itl_s_mean"),
+        "accuracy_sweep": found.calibrated.plot.scatter("itl_s_mean"),
         "accuracy_points_tpot": found.points.plot.scatter("tpot_s_mean"),
         "accuracy_points_ttft": found.points.plot.scatter("ttft_s_mean"),
     }
