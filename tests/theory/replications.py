@@ -49,6 +49,7 @@ def queue(
         "max_num_batched_tokens": 1024,
         "kv_block_tokens": 64,
         "kv_blocks": 1 << 20,
+        "async_scheduling": False,  # a queue whose customers start at the next boundary
     }
     pool = {
         "name": "main",

@@ -288,7 +288,7 @@ def test_provenance_tells_a_model_from_disk(tmp_path: Path):
     ]
     assert told["calibration_version"] is None
     package = Path(servesim.__file__).parent
-    data = [package / "catalog" / name for name in ("gpus.toml", "models.toml")]
+    data = [package / "catalog" / name for name in ("engines.toml", "gpus.toml", "models.toml")]
     data += [package / "latency" / "fitted" / f"{name}.toml" for name in MEASURED]
     content = b"".join(path.read_bytes() for path in data)
     assert told["catalog_version"] == hashlib.sha256(content).hexdigest()[:16]

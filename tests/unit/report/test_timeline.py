@@ -172,7 +172,7 @@ def preempted_run(run):
     Twelve blocks of 16 tokens hold two requests of 60 + 30 tokens until both have grown into their sixth
     block, but not into their seventh.
     """
-    result = run([(0.0, 60, 60), (0.0, 60, 60)], engine="{kv_blocks: 12, kv_block_tokens: 16}")
+    result = run([(0.0, 60, 60), (0.0, 60, 60)], engine="{async_scheduling: false, kv_blocks: 12, kv_block_tokens: 16}")
     assert result.summary["preemptions"] == 1
     return result, result.events["request_id"][0]
 
@@ -181,7 +181,7 @@ def test_rejections_and_unfinished_requests(run):
     """A rejected request is an instant without a lane; an unfinished one lasts to the end of the run."""
     result = run(
         [(0.0, 100, 1000), (0.02, 5000, 4)],
-        engine="{kv_blocks: 100, kv_block_tokens: 16}",
+        engine="{async_scheduling: false, kv_blocks: 100, kv_block_tokens: 16}",
         run="{horizon_s: 0.5, drain: false}",
     )
     assert (result.summary["requests_rejected"], result.summary["requests_unfinished"]) == (1, 1)
