@@ -34,7 +34,9 @@ EXAMPLE = [(0.0, 100, 10), (0.033, 50, 4)]
 def run(tmp_path: Path) -> Callable[..., RunResult]:
     """Return a function that serves (arrival_s, prompt_tokens, output_tokens) in steps of 10 ms."""
 
-    def simulate(requests=EXAMPLE, *, replicas=1, engine="{async_scheduling: false}", run="{}", out=None) -> RunResult:
+    def simulate(
+        requests=EXAMPLE, *, replicas=1, engine="{async_scheduling: false}", run="{}", out=None
+    ) -> RunResult:
         rows = "".join(f"{arrival_s},{prompt},{output}\n" for arrival_s, prompt, output in requests)
         (tmp_path / "requests.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
         path = tmp_path / "scenario.yaml"

@@ -172,7 +172,9 @@ def preempted_run(run):
     Twelve blocks of 16 tokens hold two requests of 60 + 30 tokens until both have grown into their sixth
     block, but not into their seventh.
     """
-    result = run([(0.0, 60, 60), (0.0, 60, 60)], engine="{async_scheduling: false, kv_blocks: 12, kv_block_tokens: 16}")
+    result = run(
+        [(0.0, 60, 60), (0.0, 60, 60)], engine="{async_scheduling: false, kv_blocks: 12, kv_block_tokens: 16}"
+    )
     assert result.summary["preemptions"] == 1
     return result, result.events["request_id"][0]
 

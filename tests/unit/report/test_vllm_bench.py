@@ -62,7 +62,10 @@ def test_the_example_of_how_it_works(run):
 
 def test_lists_of_single_requests(run):
     """With --detailed every request has its numbers, in seconds; a rejected one has zeros and its reason."""
-    result = run([(0.0, 100, 3), (0.02, 5000, 4)], engine="{async_scheduling: false, kv_blocks: 100, kv_block_tokens: 16}")
+    result = run(
+        [(0.0, 100, 3), (0.02, 5000, 4)],
+        engine="{async_scheduling: false, kv_blocks: 100, kv_block_tokens: 16}",
+    )
     values = exported(result, detailed=True)
     assert (values["completed"], values["failed"], values["num_prompts"]) == (1, 1, 2)
     assert values["input_lens"] == [100, 5000]
