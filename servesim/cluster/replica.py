@@ -168,12 +168,17 @@ class Replica:
             self._cut(now)
 
     def _cut(self, now: float) -> None:
-        """Wake up at the end of the step in flight instead of at the end of the leap."""
+        """Wake up when an arrival may be admitted instead of at the end of the leap.
+
+        That is at the end of the step in flight, or of the one after it, which is scheduled already.
+        """
         if self.system.step_ends_over:  # a step that ends now is not in flight any more
             now = nextafter(now, inf)
         steps = steps_until(now, self.start_s, self.step_s, self.growth_s)
         if steps <= self.done:
             steps = self.done + 1
+        if self.late is not None:
+            steps += 1
         if steps < self.planned:
             self.planned = steps
             self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))

@@ -96,7 +96,7 @@ class Roofline:
         if model.sliding_layers:
             self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
             self.attention = self._with_windows
-        self._prices = StepPrices(self, context)
+        self.price = StepPrices(self, context).price  # type: ignore[assignment]  # a call less for each step
 
     @property
     def sources(self) -> dict[str, str]:
@@ -104,8 +104,8 @@ class Roofline:
         return self._coefficients.sources
 
     def price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`."""
-        return self._prices.price(batch)
+        """Return the price of *batch*; see `servesim.latency.api.LatencyModel.price`. Known after `reset`."""
+        raise RuntimeError("reset() comes before price()")
 
     def tokens_s(self, tokens: int) -> float:
         """Return the time of a step's layers on *tokens* tokens, attention excepted."""
