@@ -10,6 +10,7 @@ from __future__ import annotations
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape
 from servesim.latency.efficiency import Decode, Mixed, Peaks, Prefill, chunk_costs
 from servesim.latency.operators import Attention
+from servesim.latency.parallel import Price
 
 
 class AttentionPrices:
@@ -26,23 +27,6 @@ class AttentionPrices:
     window
         Tokens of their sliding window, or None.
     """
-
-    __slots__ = (
-        "_chunk_launch_s",
-        "_far_s",
-        "_knot_tokens",
-        "_least_tokens",
-        "_longest_s",
-        "_mixed_token_s",
-        "_near_s",
-        "_pair_s",
-        "_ramp_s",
-        "_ramp_token_s",
-        "_read_s",
-        "_token_s",
-        "_tokens_io_s",
-        "_window",
-    )
 
     def __init__(
         self,
@@ -74,6 +58,7 @@ class AttentionPrices:
         self._near_s = layers * decode.launch_s
         self._far_s = self._near_s + self._ramp_s
         self._chunk_launch_s = layers * max(decode.launch_s, chunk.launch_s)
+        self.price = self._price_any if window is not None else self._price_most()
 
     def _price_decode(self, attention: Attention, peaks: Peaks, decode: Decode, layers: int) -> None:
         """Work out both lines, and the tokens at which they cross."""
@@ -89,18 +74,42 @@ class AttentionPrices:
         else:  # the line without an offset is the lower one throughout
             self._token_s, self._ramp_s, self._knot_tokens = self._ramp_token_s, 0.0, 0.0
 
-    def price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return ``(first_step_s, growth_s, valid_steps)``; see `servesim.latency.pricing.StepCosts`.
+    def _price_most(self) -> Price:
+        """Return the price of any batch, at once of those that are usual: the hot path, a closure for speed.
 
-        This is the hot path: nearly all batches only decode, with contexts longer than a block.
+        They decode with contexts longer than a block, alone or beside one chunk of a prompt, without a window.
         """
-        sequences, attended = batch.sequences, batch.context_tokens
-        if batch.chunks or self._window is not None or attended < self._least_tokens * sequences:
-            return self._price_any(batch)
-        if attended >= self._knot_tokens:
-            return self._far_s + attended * self._token_s, sequences * self._token_s, UNLIMITED_STEPS
-        steps = int((self._knot_tokens - attended) // sequences) + 1
-        return self._near_s + attended * self._ramp_token_s, sequences * self._ramp_token_s, steps
+        price_any, least_tokens, knot_tokens = self._price_any, self._least_tokens, self._knot_tokens
+        far_s, token_s, near_s, ramp_token_s = self._far_s, self._token_s, self._near_s, self._ramp_token_s
+        chunk_near_s, chunk_far_s = self._chunk_launch_s, self._chunk_launch_s + self._ramp_s
+        mixed_token_s, pair_s, read_s = self._mixed_token_s, self._pair_s, self._read_s
+        io_s, longest_s, span_s = self._tokens_io_s, self._longest_s, self._read_s + self._longest_s
+
+        def price(batch: BatchShape) -> tuple[float, float, int]:
+            sequences, attended, chunks = batch.sequences, batch.context_tokens, batch.chunks
+            if attended < least_tokens * sequences:
+                return price_any(batch)
+            if not chunks:
+                if attended >= knot_tokens:
+                    return far_s + attended * token_s, sequences * token_s, UNLIMITED_STEPS
+                steps = int((knot_tokens - attended) / sequences) + 1
+                return near_s + attended * ramp_token_s, sequences * ramp_token_s, steps
+            if len(chunks) > 1 or not sequences:
+                return price_any(batch)
+            ((tokens, start),) = chunks
+            pairs, span = tokens * (start + (tokens + 1) * 0.5), start + tokens
+            chunk_s = pair_s * pairs + read_s * span + io_s * tokens + longest_s * span
+            chunk_growth_s = pair_s * (tokens * tokens) + span_s * tokens
+            if attended >= knot_tokens:
+                first_s = chunk_far_s + mixed_token_s * attended + token_s * attended + chunk_s
+                growth_s = mixed_token_s * sequences + token_s * sequences + chunk_growth_s
+                return first_s, growth_s, UNLIMITED_STEPS
+            steps = int((knot_tokens - attended) / sequences) + 1
+            first_s = chunk_near_s + mixed_token_s * attended + ramp_token_s * attended + chunk_s
+            growth_s = mixed_token_s * sequences + ramp_token_s * sequences + chunk_growth_s
+            return first_s, growth_s, steps
+
+        return price
 
     def _price_any(self, batch: BatchShape) -> tuple[float, float, int]:
         sequences, chunks = batch.sequences, batch.chunks

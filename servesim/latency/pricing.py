@@ -39,15 +39,7 @@ class StepPrices:
         The replica: its host costs, largest batch, CUDA graphs, scheduling.
     """
 
-    __slots__ = (
-        *("_attention", "_costs", "_decode_s", "_graph_tokens", "_hidden_s", "_sequences_s", "_tokens_s"),
-        "price",
-    )
-
     def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
-        self._costs = costs
-        self._attention = costs.attention
-        self._graph_tokens = padded_tokens(context.graph_tokens_max)
         host = context.host
         counts = range(context.max_num_seqs + 1)
         launch = [host.launch_s + host.launch_per_sequence_s * count for count in counts]
@@ -55,30 +47,39 @@ class StepPrices:
         waiting = (
             launch if context.async_scheduling else [a + b for a, b in zip(launch, schedule, strict=True)]
         )
-        self._sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
+        sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         # A step takes at least this long: the host prepares the next one meanwhile.
-        self._hidden_s = [
-            launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts
-        ]
-        self._tokens_s: dict[int, float] = {}
-        self.price: Price = self._price
+        hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
+        tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
+        self.price = _of_one_group(costs.attention, tokens_s, sequences_s, hidden_s)
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
             self.price = of_groups(self.price, context.data_parallel)
-        self._decode_s = [
-            self._sequences_s[count] + (self._fill(count) if count else 0.0) for count in counts
-        ]
 
-    def _fill(self, tokens: int) -> float:
-        """Work out and remember what *tokens* tokens take."""
+
+class TokenTimes(dict[int, float]):
+    """What numbers of tokens take, padded; each worked out when it is first asked for."""
+
+    def __init__(self, costs: StepCosts, graph_tokens: list[int]) -> None:
+        super().__init__()
+        self._costs = costs
+        self._graph_tokens = graph_tokens
+
+    def __missing__(self, tokens: int) -> float:
         padded = self._graph_tokens[tokens] if tokens < len(self._graph_tokens) else tokens
-        self._tokens_s[tokens] = tokens_s = self._costs.tokens_s(padded)
+        self[tokens] = tokens_s = self._costs.tokens_s(padded)
         return tokens_s
 
-    def _price(self, batch: BatchShape) -> tuple[float, float, int]:
-        """Return the price of a batch of one group of GPUs. This is the hot path."""
-        first_s, growth_s, steps = self._attention(batch)
+
+def _of_one_group(
+    attention: Price, tokens_s: TokenTimes, sequences_s: list[float], hidden_s: list[float]
+) -> Price:
+    """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more."""
+    decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
+
+    def price(batch: BatchShape) -> tuple[float, float, int]:
+        first_s, growth_s, steps = attention(batch)
         count = batch.sequences
         chunks = batch.chunks
         if chunks:
@@ -86,17 +87,18 @@ class StepPrices:
             for chunk_tokens, _ in chunks:
                 tokens += chunk_tokens
             count += len(chunks)
-            tokens_s = self._tokens_s.get(tokens)
-            first_s += (self._fill(tokens) if tokens_s is None else tokens_s) + self._sequences_s[count]
+            first_s += tokens_s[tokens] + sequences_s[count]
         else:
-            first_s += self._decode_s[count]
-        hidden_s = self._hidden_s[count]
-        if first_s < hidden_s:
+            first_s += decode_s[count]
+        least_s = hidden_s[count]
+        if first_s < least_s:
             # The host is the slower side until the GPU's growing time passes it: that is the knot.
             if growth_s > 0.0:
-                steps = min(steps, int((hidden_s - first_s) / growth_s) + 1)
-            return hidden_s, 0.0, steps
+                steps = min(steps, int((least_s - first_s) / growth_s) + 1)
+            return least_s, 0.0, steps
         return first_s, growth_s, steps
+
+    return price
 
 
 def padded_tokens(graph_tokens_max: int) -> list[int]:
