@@ -209,24 +209,25 @@ class Replica:
         if now != self.wake_s:  # a cut brought the wake-up forward
             return None
         changed = False
-        steps = self.planned - self.done
+        planned = self.planned
+        steps = planned - self.done
         if steps:
-            self.done = self.planned
+            self.done = planned
             sequences = self.batch.sequences
             if sequences:
-                self.decode_step += steps
+                self.decode_step = decode_step = self.decode_step + steps
                 self.context_tokens += sequences * steps
             if self.prefilling:
                 self.book_prefills(steps)
             if self.hidden:
                 self.hidden.reveal(self.decode_step, now)
-            if sequences and self.decoding[0][0] == self.decode_step:
+            if sequences and self.decoding[0][0] == decode_step:
                 self._finish_decodes(now)
                 changed = True
             if self.prefilling and self._finish_prefills(now):
                 changed = True
             if self.late:  # who came before the last step began, which a leap may have passed over
-                self._settle(boundary_s(self.start_s, self.step_s, self.growth_s, self.done - 1))
+                self._settle(boundary_s(self.start_s, self.step_s, self.growth_s, planned - 1))
         return self._plan(now, changed)
 
     def book_prefills(self, steps: int) -> None:
@@ -344,13 +345,11 @@ class Replica:
         """
         decoding = self.decoding
         sequences = len(decoding)
+        # What is left of memory when every sequence takes one more block: nothing can run short before that is used.
+        room_tokens = self.capacity_tokens - self.context_tokens - sequences * self.block_tokens
         chunks = NO_CHUNKS
         preempted = False
-        if (
-            self.queue
-            or self.prefilling
-            or self.context_tokens + sequences * self.block_tokens > self.capacity_tokens
-        ):
+        if self.queue or self.prefilling or room_tokens < 0:
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
             changed = changed or preempted or len(self.running) != running_before
@@ -374,8 +373,10 @@ class Replica:
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            start_s = now
-            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
+            self.start_s = start_s = now
+            self.step_s = step_s
+            self.growth_s = growth_s
+            self.limit = limit
         else:
             start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
@@ -392,7 +393,7 @@ class Replica:
                 finish = decoding[0][0] - self.decode_step
                 if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
                     steps = finish
-            if chunks or self.context_tokens + sequences * (steps + self.block_tokens) > self.capacity_tokens:
+            if chunks or sequences * steps > room_tokens:
                 steps = self._steps_in_memory(steps)
         self.planned = steps = done + steps
         leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
@@ -425,8 +426,9 @@ class Replica:
         chunks = []
         if self.prefilling:
             request = self.prefilling[0]
-            chunk = min(request.prefill_tokens - request.computed_tokens, budget)
-            chunks.append((chunk, request.computed_tokens))
+            computed_tokens = request.computed_tokens
+            chunk = min(request.prefill_tokens - computed_tokens, budget)
+            chunks.append((chunk, computed_tokens))
             budget -= chunk
         if self.queue and not preempted and not engine.prefill_only_steps:
             chunks += self._admit(now, budget, free)
@@ -525,12 +527,15 @@ class Replica:
         if len(chunks) > 1:
             return step_s, 1
         request = self.prefilling[0]
-        return step_s, min(limit, (request.prefill_tokens - request.computed_tokens) // chunks[0][0])
+        repeats = (request.prefill_tokens - request.computed_tokens) // chunks[0][0]
+        return step_s, repeats if repeats < limit else limit
 
     def write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
-        chunks = batch.chunks
+        prefill_tokens = 0
+        for tokens, _ in batch.chunks:
+            prefill_tokens += tokens
         self.steps += done
         self.system.segments += PACK_SEGMENT(
             self.index,
@@ -540,8 +545,8 @@ class Replica:
             done,
             batch.sequences,
             batch.context_tokens,
-            sum([tokens for tokens, _ in chunks]) if chunks else 0,
-            len(chunks),
+            prefill_tokens,
+            len(batch.chunks),
         )
 
     def _go_idle(self, now: float) -> float | None:
