@@ -61,13 +61,16 @@ class Clock(Environment):
         SimPy's to handle.
         """
         entries, numbers = self._entries, self._eid
-        while entries and not self._stopping:
+        while True:  # a condition here would keep CPython 3.11 from specializing the loop
+            if self._stopping or not entries:
+                return self._stopping
             entry = entries[0]
             self._now, priority, _, wakeup = entry
             if priority < STOP:
                 self.step()
                 continue
-            next_s = wakeup.callback()
+            callback = wakeup.callback
+            next_s = callback()
             if entries[0] is not entry:  # the callback scheduled something that comes before its own place
                 entries.remove(entry)
                 heapify(entries)
@@ -77,4 +80,3 @@ class Clock(Environment):
                 heappop(entries)
             else:
                 heapreplace(entries, (next_s, priority, next(numbers), wakeup))
-        return self._stopping
