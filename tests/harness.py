@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,7 +167,7 @@ def run(
     scheduler.reset(PolicyContext(seed=0, name="scheduler"))
     router = router or RoundRobin()
     router.reset(PolicyContext(seed=0, name="router"))
-    load = [0] * replicas
+    load = array("q", [0] * replicas)
     accounts = [ReplicaAccount(i, "main", kv_blocks=settings.kv_blocks) for i in range(replicas)]
     members = [
         Replica(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
@@ -43,7 +44,7 @@ class Group:
         self,
         model: str,
         replicas: Sequence[Replica],
-        load: list[int],
+        load: array[int],
         router: Router,
         *,
         entrances: Sequence[Replica | FrontEnd] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 
@@ -49,7 +50,7 @@ class Cluster:
         plugins.scheduler.reset(PolicyContext(seed=seed, name="scheduler"))
         members: dict[str, list[Replica]] = {pool.spec.model: [] for pool in pools}
         entrances: dict[str, list[Replica | FrontEnd]] = {pool.spec.model: [] for pool in pools}
-        loads: dict[str, list[int]] = {pool.spec.model: [] for pool in pools}
+        loads = {pool.spec.model: array("q") for pool in pools}
         for pool in pools:
             probe(pool.latency)
             for _ in range(pool.spec.replicas):
@@ -62,7 +63,7 @@ class Cluster:
             router.reset(PolicyContext(seed=seed, name=f"router/{served}"))
             self.groups.append(Group(served, replicas, loads[served], router, entrances=entrances[served]))
 
-    def _replica(self, pool: Pool, plugins: Plugins, load: list[int]) -> Replica:
+    def _replica(self, pool: Pool, plugins: Plugins, load: array[int]) -> Replica:
         """Return a new replica of *pool*, the next of the cluster and the last in the *load* of its group."""
         load.append(0)
         account = ReplicaAccount(

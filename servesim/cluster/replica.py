@@ -10,6 +10,7 @@ left when a run ends.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
@@ -86,7 +87,7 @@ class Replica:
         scheduler: Scheduler,
         system: System,
         account: ReplicaAccount,
-        load: list[int],
+        load: array[int],
         position: int,
     ) -> None:
         self.engine = engine
@@ -373,12 +374,9 @@ class Replica:
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s = start_s = now
-            self.step_s = step_s
-            self.growth_s = growth_s
-            self.limit = limit
+            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
         else:
-            start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
+            step_s, growth_s = self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
         is_awaited = self.late and self._settle(
@@ -397,7 +395,7 @@ class Replica:
                 steps = self._steps_in_memory(steps)
         self.planned = steps = done + steps
         leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
-        self.wake_s = wake_s = start_s + leap_s
+        self.wake_s = wake_s = self.start_s + leap_s
         if not now < wake_s < inf or growth_s < 0.0:
             raise bad_price(self.latency, self.batch)
         return wake_s

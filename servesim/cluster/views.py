@@ -6,6 +6,7 @@ nothing is copied when a request is routed.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 from servesim.cluster.replica import Replica
@@ -81,7 +82,7 @@ class ReplicaGroup:
         Requests of each, kept up to date by the replicas.
     """
 
-    def __init__(self, replicas: Sequence[Replica], load: list[int]) -> None:
+    def __init__(self, replicas: Sequence[Replica], load: array[int]) -> None:
         self._views = tuple(LiveReplicaView(replica) for replica in replicas)
         self.requests = LiveColumn(load)
 

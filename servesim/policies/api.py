@@ -7,6 +7,7 @@ declare themselves oracles.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
@@ -71,14 +72,15 @@ def reveal_output_tokens(request: RequestView) -> int:
 class LiveColumn(Sequence[int]):
     """A read-only view of one number per replica; always current, never copied."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_column", "_values")
 
-    def __init__(self, values: list[int]) -> None:
+    def __init__(self, values: array[int]) -> None:
         self._values = values
+        self._column = np.asarray(values)  # the same memory
 
     def argmin(self) -> int:
         """Return the position of the smallest number, the first of equal ones."""
-        return self._values.index(min(self._values))
+        return int(self._column.argmin())
 
     def __len__(self) -> int:
         return len(self._values)
@@ -91,10 +93,10 @@ class LiveColumn(Sequence[int]):
     @overload
     def __getitem__(self, index: slice) -> list[int]: ...
     def __getitem__(self, index: int | slice) -> int | list[int]:
-        return self._values[index]
+        return self._values[index].tolist() if isinstance(index, slice) else self._values[index]
 
     def __repr__(self) -> str:
-        return f"LiveColumn({self._values})"
+        return f"LiveColumn({self._values.tolist()})"
 
 
 class ReplicaView(Protocol):

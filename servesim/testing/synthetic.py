@@ -5,6 +5,7 @@ They have what the protocols of `servesim.policies.api` promise and no more.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -131,7 +132,7 @@ class SyntheticReplicas:
 
     def __init__(self, columns: dict[str, list[int]], pool: str) -> None:
         self.columns = columns
-        self._load: list[int] = []
+        self._load = array("q", bytes(8 * len(columns["kv_blocks"])))
         self._rows = [SyntheticReplica(columns, index, pool) for index in range(len(columns["kv_blocks"]))]
         self.requests = LiveColumn(self._load)
         self.refresh()
@@ -139,7 +140,7 @@ class SyntheticReplicas:
     def refresh(self) -> None:
         """Bring `requests` up to date after a change of the columns."""
         waiting, running = self.columns["waiting_requests"], self.columns["running_requests"]
-        self._load[:] = map(sum, zip(waiting, running, strict=True))
+        self._load[:] = array("q", map(sum, zip(waiting, running, strict=True)))
 
     def state(self) -> list[list[int]]:
         """Return a copy of every number that a policy might change."""

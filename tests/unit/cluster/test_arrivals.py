@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import polars as pl
 import pytest
 from harness import Buffers, frame
@@ -42,7 +44,7 @@ class Cluster:
             router = RoundRobin()
             router.reset(None)
             members = [Replica() for _ in range(replicas)]
-            self.groups.append(Group(model, members, [0] * replicas, router))
+            self.groups.append(Group(model, members, array("q", [0] * replicas), router))
 
     def serve(self, frames, *, horizon_s=None, on_last=None):
         """Let the frames arrive and return the process that brought them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 
 import pytest
@@ -70,7 +71,7 @@ def test_sessions_stay_on_their_replica():
             self.session = session
 
     class Views:
-        requests = LiveColumn([3, 1, 2])
+        requests = LiveColumn(array("q", [3, 1, 2]))
 
         def __len__(self):
             return 3
