@@ -47,7 +47,8 @@ To = Annotated[
     typer.Option(
         metavar="FORM",
         help="servesim, azure-2023, azure-2024, azure-2025, burstgpt-6, burstgpt-8, mooncake or table; else told by "
-        "the name of OUT.",
+        "the name of OUT. Of a generated serverless log servesim_cold_starts, servesim_invocations or "
+        "servesim_functions.",
         show_default=False,
     ),
 ]
@@ -102,7 +103,9 @@ def generate(
     spec: Annotated[
         Path,
         typer.Argument(
-            metavar="SPEC", help="YAML file with a workload: block, or a scenario.", show_default=False
+            metavar="SPEC",
+            help="YAML file with a workload: or serverless: block, or a scenario.",
+            show_default=False,
         ),
     ],
     out: Out,
@@ -110,9 +113,9 @@ def generate(
     overrides: Overrides = None,
     lossy: Lossy = False,
 ) -> int:
-    """Write the requests that a workload describes, with a datasheet beside them.
+    """Write the requests, or the serverless log, that a file describes, with a datasheet beside them.
 
-    They go to the file while they are made, so memory stays bounded. The same file and seed give the same bytes.
+    Requests go to the file while they are made, so memory stays bounded. The same file and seed give the same bytes.
     """
     from servesim.cli.trace_convert import generate_trace
 
