@@ -146,7 +146,9 @@ def fit(
 
 @trace.command()
 def compare(
-    one: Annotated[Path, typer.Argument(metavar="A", help="A trace or workload.", show_default=False)],
+    one: Annotated[
+        Path, typer.Argument(metavar="A", help="A trace or workload, or a client pool.", show_default=False)
+    ],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
     scenario: Annotated[
         Path | None,
@@ -162,7 +164,8 @@ def compare(
     """Tell how far two traces are apart, and what makes simulations of them differ.
 
     With --scenario, every mixture of their gaps, prompt lengths, output lengths and order is simulated; the Shapley
-    values of the four add up to the difference exactly.
+    values of the four add up to the difference exactly. Of a client pool and requests of its clients it tells how
+    closely they follow it: rates, lengths, and the CV of each client's gaps.
     """
     from servesim.cli.trace_compare import Question, compare_traces
 

@@ -87,9 +87,9 @@ def _for_90_percent(load: Floats) -> float:
 def _lengths(pool: ClientPool, requests: pl.DataFrame) -> dict[str, Any]:
     fields = lengths_by_field(pool)
     own = requests.filter(~pl.col("client").is_in(list(pool.lenders)))
-    prompt = pl.col("prompt_tokens") - pl.sum_horizontal(
-        pl.col(name).fill_null(0) for name in ("image_tokens", "audio_tokens") if name in own.columns
-    )
+    prompt = pl.col("prompt_tokens")
+    for name in {"image_tokens", "audio_tokens"} & set(own.columns):
+        prompt = prompt - pl.col(name).fill_null(0)
     found = {}
     for name, field, values in (
         ("prompt_tokens", next((each for each in _PROMPTS if each in fields), None), prompt),
