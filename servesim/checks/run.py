@@ -87,12 +87,12 @@ def prepare(file: str | Path, *, objects: Mapping[str, Mapping[str, Any]]) -> _C
     folder = file.absolute().parent
     if isinstance(document.data, dict) and "traces" in document.data:
         if objects:
-            raise ScenarioError(f"{file}: a check of traces (got objects {', '.join(objects)}). expected none")
+            raise ScenarioError(
+                f"{file}: a check of traces (got objects {', '.join(objects)}). expected none"
+            )
         spec = checked(document, TraceCheckSpec, what="a check file", base_dir=folder)
         return prepare_traces(file, spec)
-    return _prepare_runs(
-        file, checked(document, CheckSpec, what="a check file", base_dir=folder), objects
-    )
+    return _prepare_runs(file, checked(document, CheckSpec, what="a check file", base_dir=folder), objects)
 
 
 def _prepare_runs(file: Path, spec: CheckSpec, objects: Mapping[str, Mapping[str, Any]]) -> _Check:

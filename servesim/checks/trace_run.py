@@ -132,7 +132,9 @@ def _make(
             )
     owners = [name for name in names for _ in prepared.specs.get(name, [None])]
     found = _run(backend, make, jobs, [f"{prepared.file}: {name}" for name in owners], count)
-    return {name: [made for owner, made in zip(owners, found, strict=True) if owner == name] for name in names}
+    return {
+        name: [made for owner, made in zip(owners, found, strict=True) if owner == name] for name in names
+    }
 
 
 def _compare(
@@ -204,9 +206,7 @@ class _Judge:
         """Return a number of a trace for each seed."""
         where = f"{self.prepared.file}: {name}"
         seeds = range(len(self.prepared.seeds))
-        return [
-            _number(_at(self.made[name], seed).numbers, metric, where, "trace info") for seed in seeds
-        ]
+        return [_number(_at(self.made[name], seed).numbers, metric, where, "trace info") for seed in seeds]
 
     def _identical(self, expected: Identical) -> Verdict:
         seeds = range(len(self.prepared.seeds))

@@ -23,7 +23,9 @@ class TraceFile(Section):
     file: TracePath | None = Field(
         default=None, strict=False, description="A trace, a client pool or a serverless log."
     )
-    reader: str | None = Field(default=None, min_length=1, description="Who takes the file; null: told from it.")
+    reader: str | None = Field(
+        default=None, min_length=1, description="Who takes the file; null: told from it."
+    )
     convert: list[str] = Field(
         default_factory=list,
         description="Forms that the file is written in, one after the other, nothing lost; the last is looked at.",
@@ -41,7 +43,9 @@ class TraceFile(Section):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if (self.file is None) == (self.generate is None):
-            raise ValueError(f"file and generate (got {'neither' if self.file is None else 'both'}). expected one")
+            raise ValueError(
+                f"file and generate (got {'neither' if self.file is None else 'both'}). expected one"
+            )
         stray = ("set", "to") if self.generate is None else ("reader", "convert")
         if given := [name for name in stray if getattr(self, name)]:
             other = "generate" if self.generate is None else "file"
@@ -61,7 +65,9 @@ class Ks(Bounds):
     @model_validator(mode="after")
     def _has_one(self) -> Self:
         if (self.law is None) == (self.points is None):
-            raise ValueError(f"law and points (got {'neither' if self.law is None else 'both'}). expected one")
+            raise ValueError(
+                f"law and points (got {'neither' if self.law is None else 'both'}). expected one"
+            )
         return self
 
 

@@ -79,4 +79,4 @@ def read_frame(path: Path) -> ServerlessLog:
         frame = frame.sort(time, maintain_order=True)
     if kind == "cold_starts":
         notes["totals_off"] = totals_off(frame)
-    return ServerlessLog(format=form, notes=notes, **{kind: frame.lazy()})  # type: ignore[arg-type]  # a frame
+    return ServerlessLog(format=form, notes=notes, **{kind: frame.lazy()})

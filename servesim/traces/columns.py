@@ -38,8 +38,12 @@ def column_of(path: Path, column: str, *, reader: str | None = None) -> Floats:
     """
     kind = kind_of(path, reader=reader)
     if kind == "client pool":
-        raise TraceError(f"{path}: a client pool has no column {column!r}. expected requests or a serverless log")
-    columns = _columns_of_log(path, reader) if kind == "serverless log" else _columns_of_requests(path, reader)
+        raise TraceError(
+            f"{path}: a client pool has no column {column!r}. expected requests or a serverless log"
+        )
+    columns = (
+        _columns_of_log(path, reader) if kind == "serverless log" else _columns_of_requests(path, reader)
+    )
     known = [name for name, values in columns.items() if values.dtype.is_numeric()]
     if column not in known:
         raise TraceError(

@@ -24,8 +24,8 @@ def compare_files(one: Path, other: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `servesim.traces.distances.distances` of two traces; `servesim.traces.pool_distances.pool_distances` where one of
-        the two, the first or the second, is a client pool.
+        `servesim.traces.distances.distances` of two traces; where one of the two, the first or the second, is a client
+        pool, `servesim.traces.pool_distances.pool_distances`.
 
     Raises
     ------

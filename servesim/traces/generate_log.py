@@ -23,7 +23,7 @@ from servesim.traces.source import TraceSpec
 def generate_any(
     spec: TraceSpec | Scenario | LogSpec, out: Path, *, to: str | None = None, lossy: bool = False
 ) -> Generated:
-    """Write what *spec* describes to *out*: requests (`servesim.traces.generate.generate`) or a log (`generate_log`)."""
+    """Write what *spec* describes: requests, as `servesim.traces.generate.generate`, or a log, as `generate_log`."""
     if isinstance(spec, LogSpec):
         return generate_log(spec, out, to=to)
     return generate(spec, out, to=to, lossy=lossy)
@@ -52,14 +52,15 @@ def generate_log(spec: LogSpec, out: Path, *, to: str | None = None) -> Generate
     form = to or f"{PREFIX}cold_starts"
     _check_names(form, out)
     check_own_datasheet(out)
-    frame = _frame(spec, spec.serverless.generator.generate(spec.seed), form)
+    log = spec.serverless.generator.generate(spec.seed)
+    frame = _frame(spec, log, form)
     with replacing_file(out) as partial:
         write_frame(frame, partial, FORMS[form])
     sheet = datasheet_of_log(
         log_info(out, form=form),
         motivation="Cold starts for models of serverless platforms, made from published statistics.",
         collection=f"Made by servesim {__version__} from {spec.name}, seed {spec.seed}: generator "
-        f"{spec.serverless.generator.name}.",
+        f"{spec.serverless.generator.name}{_left_out(log)}.",
         preprocessing="None.",
         uses="Whatever the generator's model is good for; it is no measured data.",
         licence="That of whoever made it; it holds no rows of other traces.",
@@ -85,7 +86,9 @@ def _frame(spec: LogSpec, log: ServerlessLog, form: str) -> pl.DataFrame:
     name = spec.serverless.generator.name
     if lazy is None:
         there = ", ".join(each for each, frame in frames.items() if frame is not None)
-        raise ServesimError(f"--to: generator {name} has no such frame (got {form!r}). expected any of {there}")
+        raise ServesimError(
+            f"--to: generator {name} has no such frame (got {form!r}). expected any of {there}"
+        )
     frame: pl.DataFrame = lazy.collect()
     if frame.is_empty():
         raise ServesimError(
@@ -93,3 +96,8 @@ def _frame(spec: LogSpec, log: ServerlessLog, form: str) -> pl.DataFrame:
             hint="a longer serverless.generator.duration_s",
         )
     return frame
+
+
+def _left_out(log: ServerlessLog) -> str:
+    count = int(log.notes.get("invocations_left_out", 0))
+    return f"; {count:,} invocations beyond requests_per_pod_most are left out" if count else ""

@@ -88,7 +88,8 @@ class Points(_Block):
             If the file lacks a column, or has no such rows.
         """
         rows = read_parquet(Path(self.path), [self.x, self.cdf, *self.where])
-        rows = rows.filter(pl.col(name) == value for name, value in self.where.items())
+        for name, value in self.where.items():
+            rows = rows.filter(pl.col(name) == value)
         x, shares = (check_numbers(rows, name, self.path).to_numpy() for name in (self.x, self.cdf))
         kept = x > (-np.inf if self.above is None else self.above)
         if not kept.any():

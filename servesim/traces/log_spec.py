@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from servesim import serverless
 from servesim.serverless.cold_start_model import TotalLaw
-from servesim.serverless.cold_start_stream import REGIONS
 from servesim.serverless.fleet import R2_FUNCTIONS
 from servesim.serverless.log import ServerlessLog
 
@@ -23,7 +22,7 @@ class ColdStarts(_Block):
     name: Literal["cold_starts"] = Field(description="cold_starts")
     duration_s: float = Field(default=86400.0, gt=0, description="Time after which none starts.")
     regions: list[Literal["R1", "R2", "R3", "R4", "R5"]] = Field(
-        default=list(REGIONS), min_length=1, description="Regions of the Huawei trace."
+        default=["R1", "R2", "R3", "R4", "R5"], min_length=1, description="Regions of the Huawei trace."
     )
     law: TotalLaw = Field(
         default="published",
@@ -42,7 +41,7 @@ class Functions(_Block):
     """Functions with invocations, and the cold starts that these cause."""
 
     name: Literal["functions"] = Field(description="functions")
-    functions: int = Field(default=R2_FUNCTIONS, ge=1, description="How many.")
+    count: int = Field(default=R2_FUNCTIONS, ge=1, description="How many functions.")
     duration_s: float = Field(
         default=86400.0, ge=3600, description="Time after which no pod starts or is in use."
     )
@@ -58,7 +57,7 @@ class Functions(_Block):
         """Return the log."""
         return serverless.generate_functions(
             seed=seed,
-            functions=self.functions,
+            functions=self.count,
             duration_s=self.duration_s,
             timer_ratio=self.timer_ratio,
             keep_alive_s=self.keep_alive_s,

@@ -37,8 +37,8 @@ def pool_distances(pool: ClientPool, requests: pl.DataFrame) -> dict[str, Any]:
     dict
         ``rate_per_s``, ``clients_for_90_percent``, and of ``prompt_tokens`` (text alone) and ``output_tokens`` ``p50``
         and ``p99``: each ``pool``, ``requests`` and their ``ratio``; lengths are those of clients that have some of
-        their own. ``client_cv``: for how many ``clients`` the CV of the gaps was compared (medians over windows, against
-        what the pool's shapes imply), ``within_10_percent`` of them, the share ``within_10_percent_ratio``, and
+        their own. ``client_cv``: for how many ``clients`` the CV of the gaps was compared (medians over windows,
+        against what the pool's shapes imply), ``within_10_percent`` of them, the share ``within_10_percent_ratio``, and
         ``ratio_p50``, ``ratio_min``, ``ratio_max``.
 
     Raises
@@ -99,7 +99,8 @@ def _lengths(pool: ClientPool, requests: pl.DataFrame) -> dict[str, Any]:
             tokens = own.select(values).to_series().to_numpy()
             points = np.quantile(tokens, [0.5, 0.99]).tolist()
             found[name] = {
-                level: _pair(fields[field][level], point) for level, point in zip(_LEVELS, points, strict=True)
+                level: _pair(fields[field][level], point)
+                for level, point in zip(_LEVELS, points, strict=True)
             }
     return found
 
