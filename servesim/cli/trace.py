@@ -47,7 +47,15 @@ To = Annotated[
     typer.Option(
         metavar="FORM",
         help="servesim, azure-2023, azure-2024, azure-2025, burstgpt-6, burstgpt-8, mooncake or table; else told by "
-        "the name of OUT. Of a generated serverless log servesim_cold_starts, servesim_invocations or "
+        "the name of OUT.",
+        show_default=False,
+    ),
+]
+ToAny = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORM",
+        help="A form as for convert; of a serverless log servesim_cold_starts (else), servesim_invocations or "
         "servesim_functions.",
         show_default=False,
     ),
@@ -109,7 +117,7 @@ def generate(
         ),
     ],
     out: Out,
-    to: To = None,
+    to: ToAny = None,
     overrides: Overrides = None,
     lossy: Lossy = False,
 ) -> int:
