@@ -80,8 +80,8 @@ class Tally:
                 check,
                 level,
                 f"time starts over ({back:,} {'time' if back == 1 else 'times'}): {moved:,} rows stand behind a later "
-                f"arrival. They are sorted, so that the {back + 1:,} parts of the file lie over each other and the rate "
-                "is the sum of theirs",
+                f"arrival. They are sorted, so that the {back + 1:,} parts of the file lie over each other, and the "
+                "rate is the sum of theirs",
             )
         return Finding(check, level, f"{moved:,} rows stand behind a later arrival; they are sorted")
 
