@@ -172,7 +172,7 @@ def test_reproductions_are_ready_to_run(root: Path, shared: Callable[[str], Path
         path.stem: prepare(path, objects={}) for path in (root / "scenarios/reproductions").glob("*.yaml")
     }
     traces = {name for name, each in found.items() if isinstance(each, TraceCheck)}
-    assert traces == {"client_pools", "cold_starts", "round_trips"}
+    assert traces == {"burstgpt", "client_pools", "cold_starts", "round_trips"}
 
 
 def test_round_trips(root: Path, shared: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
