@@ -46,10 +46,10 @@ IMPORTS = {
         *("cluster", "errors", "plugin_folders", "results", "rng", "scenario", "simulation"),
         "workload",
     },
-    "checks": {"errors", "experiments", "results", "scenario"},
     "traces": {
         *("errors", "experiments", "readers", "results", "scenario", "servegen", "serverless", "workload"),
     },
+    "checks": {"errors", "experiments", "results", "scenario", "traces", "workload"},
     "report": {"errors", "experiments", "results", "rng", "scenario"},
     "measurements": {"errors", "rng", "workload"},
     "validation": {"catalog", "errors", "measurements", "results", "scenario", "simulation"},
@@ -69,7 +69,7 @@ IMPORTS = {
     },
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, checks, traces, report, measurements, validation, calibration. What is not
+results, simulation, experiments, traces, checks, report, measurements, validation, calibration. What is not
 listed (the facade, cli, testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-from servesim.checks.run import CheckReport
+from servesim.checks.report import CheckReport
 from servesim.checks.verdicts import Verdict
 
 _MARKS = {"passed": "✅ passed", "failed": "❌ failed", "undecided": "❔ undecided"}

@@ -15,44 +15,18 @@ from servesim.checks.baseline import (
     stored_variant,
     write_baseline,
 )
+from servesim.checks.report import CheckReport
 from servesim.checks.spec import CheckSpec, NoRegression, named_variants
-from servesim.checks.verdicts import Verdict, verdict_of
+from servesim.checks.trace_run import TraceCheck, prepare_traces, run_traces
+from servesim.checks.trace_spec import TraceCheckSpec
+from servesim.checks.verdicts import verdict_of
+from servesim.errors import ScenarioError, ServesimError, nearest
 from servesim.experiments.backends import Backend, local_backend
-from servesim.experiments.files import read_experiment
 from servesim.experiments.metrics import value_of
 from servesim.experiments.points import seeds_from
 from servesim.experiments.replications import Case, OnDone, Replications, replicate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
-    """What a check file gave.
-
-    Attributes
-    ----------
-    name, file
-        Of the check.
-    seeds
-        The seeds that were run.
-    random
-        Whether seeds changed anything.
-    verdicts
-        One per expectation, in the order of the file.
-    updated
-        What the baseline was and is, a line per number that moved; None unless it was rewritten.
-    """
-
-    name: str
-    file: Path
-    seeds: list[int]
-    random: bool
-    verdicts: list[Verdict]
-    updated: list[str] | None = None
-
-    def passed(self, *, strict: bool = False) -> bool:
-        """Return whether the gate is open: nothing failed, and with *strict* nothing is undecided."""
-        closed = {"failed", "undecided"} if strict else {"failed"}
-        return not any(verdict.outcome in closed for verdict in self.verdicts)
+from servesim.scenario.document import read_document
+from servesim.scenario.load import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +37,11 @@ class _Check:
     spec: CheckSpec
     cases: list[Case]
     seeds: list[int]
+
+    @property
+    def size(self) -> int:
+        """How many runs there are."""
+        return len(self.cases) * len(self.seeds)
 
 
 def check(
@@ -97,19 +76,30 @@ def check(
         If the file, a scenario or the baseline cannot be used, or a run fails.
     """
     prepared = prepare(file, objects=objects or {})
-    backend = local_backend(workers, len(prepared.cases) * len(prepared.seeds))
+    backend = local_backend(workers, prepared.size)
     return run_check(prepared, backend, update_baseline=update_baseline)
 
 
-def prepare(file: str | Path, *, objects: Mapping[str, Mapping[str, Any]]) -> _Check:
-    """Return a check file, read, its scenarios loaded."""
-    spec = read_experiment(file, CheckSpec, what="a check file")
+def prepare(file: str | Path, *, objects: Mapping[str, Mapping[str, Any]]) -> _Check | TraceCheck:
+    """Return a check file, read, its scenarios or the descriptions of its traces loaded."""
+    file = Path(file)
+    document = read_document(file, what="a check file")
+    folder = file.absolute().parent
+    if isinstance(document.data, dict) and "traces" in document.data:
+        if objects:
+            raise ScenarioError(
+                f"{file}: a check of traces (got objects {', '.join(objects)}). expected none"
+            )
+        spec = checked(document, TraceCheckSpec, what="a check file", base_dir=folder)
+        return prepare_traces(file, spec)
+    return _prepare_runs(file, checked(document, CheckSpec, what="a check file", base_dir=folder), objects)
+
+
+def _prepare_runs(file: Path, spec: CheckSpec, objects: Mapping[str, Mapping[str, Any]]) -> _Check:
     variants = spec.all_variants()
     names = [variant.name for variant in variants]
     for name in objects:
         if name not in names:
-            from servesim.errors import ScenarioError, nearest
-
             raise ScenarioError(
                 f"{file}: no variant {name!r} for an object. expected one of {', '.join(names)}",
                 hint=nearest(name, names),
@@ -122,13 +112,19 @@ def prepare(file: str | Path, *, objects: Mapping[str, Mapping[str, Any]]) -> _C
         )
         for variant in variants
     ]
-    return _Check(Path(file), spec, cases, seeds_from(cases[0].scenario, spec.seeds))
+    return _Check(file, spec, cases, seeds_from(cases[0].scenario, spec.seeds))
 
 
 def run_check(
-    prepared: _Check, backend: Backend, *, update_baseline: bool = False, on_done: OnDone | None = None
+    prepared: _Check | TraceCheck,
+    backend: Backend,
+    *,
+    update_baseline: bool = False,
+    on_done: OnDone | None = None,
 ) -> CheckReport:
     """Run what `prepare` returned and judge it; parameters and errors as for `check`."""
+    if isinstance(prepared, TraceCheck):
+        return run_traces(prepared, backend, on_done=on_done)
     spec = prepared.spec
     baseline = None
     needs_baseline = any(isinstance(expectation, NoRegression) for expectation in spec.expect)
@@ -206,8 +202,6 @@ def _wanted(prepared: _Check, names: Sequence[str], values: Values | None = None
 
 def _moved(path: Path, stored: Mapping[str, StoredVariant]) -> list[str]:
     """Return a line for every mean that differs from the older baseline at *path*, if that can be read."""
-    from servesim.errors import ServesimError
-
     try:
         older = read_baseline(path)
     except ServesimError:
@@ -233,7 +227,7 @@ def check_all(
 ) -> list[CheckReport]:
     """Run several check files, each as `check` does; all are read before the first is run."""
     checks = [prepare(file, objects={}) for file in files]
-    sizes = [len(prepared.cases) * len(prepared.seeds) for prepared in checks]
+    sizes = [prepared.size for prepared in checks]
     reports = []
     done = 0
     for prepared, size in zip(checks, sizes, strict=True):

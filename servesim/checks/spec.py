@@ -21,13 +21,16 @@ class Published(Section):
     source: str = Field(min_length=1, description="Paper, page or datasheet, precise enough to find it.")
 
 
-class _Expectation(Section):
+class Named(Section):
+    """What every expectation may say beside what it expects."""
+
     name: str | None = Field(default=None, min_length=1, description="How reports call it; null: made up.")
-    metric: str = Field(min_length=1, description="A key of the summary; with dots for tables in it.")
     published: Published | None = Field(default=None, description="The number that this reproduces.")
 
 
-class _Bounded(_Expectation):
+class Bounds(Named):
+    """Bounds of a number."""
+
     at_least: float | None = Field(default=None, description="Smallest value that passes.")
     at_most: float | None = Field(default=None, description="Largest value that passes.")
 
@@ -40,6 +43,14 @@ class _Bounded(_Expectation):
                 f"at_least above at_most (got {self.at_least!r} and {self.at_most!r}). expected at_least <= at_most"
             )
         return self
+
+
+class _Expectation(Named):
+    metric: str = Field(min_length=1, description="A key of the summary; with dots for tables in it.")
+
+
+class _Bounded(_Expectation, Bounds):
+    pass
 
 
 class Bound(_Bounded):

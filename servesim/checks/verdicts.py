@@ -12,7 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from servesim.checks.spec import Bound, Equal, Expectation, NoRegression, Ratio, Trend, named_variants
+from servesim.checks.spec import (
+    Bound,
+    Bounds,
+    Equal,
+    Expectation,
+    Named,
+    NoRegression,
+    Ratio,
+    Trend,
+    named_variants,
+)
 from servesim.experiments.metrics import better
 from servesim.experiments.statistics import (
     Interval,
@@ -88,11 +98,21 @@ def verdict_of(
     else:
         assert stored is not None, "the file's validator asks for a baseline"
         verdict = judge.no_regression(expectation, series[0], stored(names[0], metric))
-    published = expectation.published
     subject = f" of {names[0]}" if len(names) == 1 and len(variants) > 1 else ""
+    return named(verdict, expectation, f"{metric}{subject}{verdict.name}")
+
+
+def bounds_verdict(expectation: Bounds, name: str, values: Sequence[float], confidence: float) -> Verdict:
+    """Return the verdict on numbers that shall lie within bounds; reports call it *name* unless it has one."""
+    return named(_Judge(name, confidence).bound(expectation, values), expectation, name)
+
+
+def named(verdict: Verdict, expectation: Named, name: str) -> Verdict:
+    """Return *verdict* with the name and the published number of its expectation, *name* if it has none."""
+    published = expectation.published
     return replace(
         verdict,
-        name=expectation.name or f"{metric}{subject}{verdict.name}",
+        name=expectation.name or name,
         published="" if published is None else f"{published.value} ({published.source})",
     )
 
@@ -102,7 +122,7 @@ class _Judge:
     metric: str
     confidence: float
 
-    def bound(self, expected: Bound, values: Sequence[float]) -> Verdict:
+    def bound(self, expected: Bounds, values: Sequence[float]) -> Verdict:
         interval = mean_interval(values, confidence=self.confidence)
         bounds = [bound for bound in (expected.at_least, expected.at_most) if bound is not None]
         return self._verdict(

@@ -13,7 +13,7 @@ from servesim.cli.output import write, write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from servesim.checks.run import CheckReport
+    from servesim.checks.report import CheckReport
 
 _STYLES = {"passed": "green", "failed": "bold red", "undecided": "yellow"}
 

@@ -51,6 +51,15 @@ To = Annotated[
         show_default=False,
     ),
 ]
+ToAny = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FORM",
+        help="A form as for convert; of a serverless log servesim_cold_starts (else), servesim_invocations or "
+        "servesim_functions.",
+        show_default=False,
+    ),
+]
 Lossy = Annotated[bool, typer.Option("--lossy", help="Leave out what the form cannot hold.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="File to write.", show_default=False)]
 
@@ -102,17 +111,19 @@ def generate(
     spec: Annotated[
         Path,
         typer.Argument(
-            metavar="SPEC", help="YAML file with a workload: block, or a scenario.", show_default=False
+            metavar="SPEC",
+            help="YAML file with a workload: or serverless: block, or a scenario.",
+            show_default=False,
         ),
     ],
     out: Out,
-    to: To = None,
+    to: ToAny = None,
     overrides: Overrides = None,
     lossy: Lossy = False,
 ) -> int:
-    """Write the requests that a workload describes, with a datasheet beside them.
+    """Write the requests, or the serverless log, that a file describes, with a datasheet beside them.
 
-    They go to the file while they are made, so memory stays bounded. The same file and seed give the same bytes.
+    Requests go to the file while they are made, so memory stays bounded. The same file and seed give the same bytes.
     """
     from servesim.cli.trace_convert import generate_trace
 
@@ -143,7 +154,9 @@ def fit(
 
 @trace.command()
 def compare(
-    one: Annotated[Path, typer.Argument(metavar="A", help="A trace or workload.", show_default=False)],
+    one: Annotated[
+        Path, typer.Argument(metavar="A", help="A trace or workload, or a client pool.", show_default=False)
+    ],
     other: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
     scenario: Annotated[
         Path | None,
@@ -159,7 +172,8 @@ def compare(
     """Tell how far two traces are apart, and what makes simulations of them differ.
 
     With --scenario, every mixture of their gaps, prompt lengths, output lengths and order is simulated; the Shapley
-    values of the four add up to the difference exactly.
+    values of the four add up to the difference exactly. Of a client pool and requests of its clients it tells how
+    closely they follow it: rates, lengths, and the CV of each client's gaps.
     """
     from servesim.cli.trace_compare import Question, compare_traces
 

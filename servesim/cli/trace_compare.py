@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from servesim.cli.exits import OK
 from servesim.cli.output import write, write_json
+from servesim.errors import ServesimError
 from servesim.results.units import count_text, latency_unit, number_text
 
 if TYPE_CHECKING:
@@ -50,9 +51,23 @@ class Question:
 
 def compare_traces(one: Path, other: Path, question: Question | None, *, as_json: bool, quiet: bool) -> int:
     """Print how far two traces are apart, and with *question* what makes a metric differ; return the exit code."""
+    from servesim.traces.compare import compare_files, is_pool
     from servesim.traces.distances import distances
     from servesim.traces.source import read_requests
 
+    if pools := [path for path in (one, other) if is_pool(path)]:
+        if question is not None:
+            raise ServesimError(
+                f"--scenario: {pools[0]}: a client pool. expected two traces of requests",
+                hint="servesim trace generate makes requests of a pool",
+            )
+        apart = compare_files(one, other)
+        requests = other if pools[0] == one else one
+        if as_json:
+            write_json(apart)
+        else:
+            write(_pool_page(pools[0], requests, apart))
+        return OK
     frames = (read_requests(one).frame, read_requests(other).frame)
     apart = distances(*frames)
     explanation = None if question is None else _explain(frames, (one, other), question, quiet=quiet)
@@ -101,6 +116,30 @@ def _page(one: Path, other: Path, apart: Mapping[str, Any], explanation: Explana
     if explanation is not None:
         parts += ["", *_explanation_parts(explanation)]
     return rendered(parts)
+
+
+def _pool_page(pool: Path, requests: Path, apart: Mapping[str, Any]) -> str:
+    from rich.markup import escape
+
+    from servesim.cli.summary import numbers_table, rendered
+
+    pairs = {"rate (1/s)": apart["rate_per_s"], "clients for 90%": apart["clients_for_90_percent"]}
+    for name in ("prompt_tokens", "output_tokens"):
+        pairs |= {f"{_NAMES[name]} {level}": pair for level, pair in apart.get(name, {}).items()}
+    rows = [
+        [name, number_text(pair["pool"]), number_text(pair["requests"]), f"{pair['ratio']:.3g}"]
+        for name, pair in pairs.items()
+    ]
+    cv = apart["client_cv"]
+    told = "of no client: too few windows with 50 requests"
+    if cv["clients"]:
+        told = (
+            f"of {cv['within_10_percent']} of {cv['clients']} clients within 10%; p50 {cv['ratio_p50']:.2f}, from "
+            f"{cv['ratio_min']:.2f} to {cv['ratio_max']:.2f} times what their shapes imply"
+        )
+    head = [f"pool      {escape(str(pool))}", f"requests  {escape(str(requests))}", ""]
+    table = numbers_table(["", "pool", "requests", "ratio"], rows)
+    return rendered([*head, table, "", f"CV of gaps {told}"])
 
 
 def _number_rows(numbers: Mapping[str, Any]) -> list[list[str]]:

@@ -22,11 +22,11 @@ def convert_trace(file: Path, out: Path, *, to: str | None, reader: str | None, 
 
 
 def generate_trace(spec: Path, out: Path, *, to: str | None, overrides: list[str], lossy: bool) -> int:
-    """Write the requests that *spec* describes to *out*; return the exit code."""
-    from servesim.traces.generate import generate
+    """Write the requests, or the serverless log, that *spec* describes to *out*; return the exit code."""
+    from servesim.traces.generate_log import generate_any
     from servesim.traces.source import read_spec
 
-    generated = generate(read_spec(spec, overrides), out, to=to, lossy=lossy)
+    generated = generate_any(read_spec(spec, overrides), out, to=to, lossy=lossy)
     _tell(out, generated.written)
     write(f"{generated.sheet.composition}\nsha256 {generated.sheet.sha256}\n")
     return OK

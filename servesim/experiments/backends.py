@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -109,6 +110,8 @@ class Processes:
     def _pool(self) -> ProcessPoolExecutor:
         from loky import get_reusable_executor
 
+        # A worker that has grown is replaced when it is idle, and nothing is lost.
+        warnings.filterwarnings("ignore", "A worker was restarted", module="loky")
         return get_reusable_executor(
             max_workers=self.workers,
             timeout=600,

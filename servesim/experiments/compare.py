@@ -76,6 +76,8 @@ class Comparison:
         Null where it does not apply.
     values
         A row per variant and seed with every metric.
+    same_requests
+        Whether all variants have the same workload, and so are given the same requests at a seed.
     warm_up, interval, confidence
         The methods.
     warnings
@@ -87,6 +89,7 @@ class Comparison:
     random: bool
     table: pl.DataFrame
     values: pl.DataFrame
+    same_requests: bool
     warm_up: WarmUp
     interval: str
     confidence: float
@@ -106,9 +109,13 @@ class Comparison:
             lines.append("one seed: no intervals and nothing significant; more seeds give both")
         elif self.random:
             kind = "Student's t" if self.interval == "t" else "BCa bootstrap"
+            given = (
+                "all variants of a seed are given the same requests"
+                if self.same_requests
+                else "variants have other workloads, drawn from the same seeds"
+            )
             lines += [
-                f"{self.confidence:.0%} intervals: {kind} on paired differences over {len(self.seeds)} seeds; "
-                "all variants of a seed are given the same requests",
+                f"{self.confidence:.0%} intervals: {kind} on paired differences over {len(self.seeds)} seeds; {given}",
                 f"marked *: p < {1 - self.confidence:.2g}, paired t test, adjusted by Holm over the variants "
                 "of a metric",
             ]
@@ -297,6 +304,7 @@ def compare_cases(
         random=runs.random,
         table=_table(values, names, metrics, baseline, options),
         values=values,
+        same_requests=all(case.scenario.workload == cases[0].scenario.workload for case in cases),
         warm_up=warm_up,
         interval=options.interval,
         confidence=options.confidence,

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from servesim.errors import TraceError, nearest
-from servesim.serverless import azure_functions, genai, huawei, huawei_series
+from servesim.serverless import azure_functions, genai, huawei, huawei_series, parquet
 from servesim.serverless.files import members
 from servesim.serverless.log import ServerlessLog
-from servesim.workload.files import csv_header
+from servesim.workload.content import check_is_data
+from servesim.workload.files import csv_header, parquet_columns
 
 FORMATS: dict[str, tuple[frozenset[str], Callable[..., ServerlessLog]]] = {
     "huawei_cold_starts": (frozenset({"totalCost_cold_start", "podID"}), huawei.read_cold_starts),
@@ -39,7 +40,7 @@ FORMATS: dict[str, tuple[frozenset[str], Callable[..., ServerlessLog]]] = {
 
 _SERIES = "huawei_series"
 
-NAMES = (*FORMATS, _SERIES)
+NAMES = (*FORMATS, _SERIES, *parquet.FORMS)
 """Names of all formats."""
 
 
@@ -51,6 +52,8 @@ def detect(path: Path) -> str | None:
     TraceError
         If there is no such file, or no text in it.
     """
+    if _is_parquet(path):
+        return parquet.form_of(path)
     header = csv_header(members(path)[0])
     names = set(header)
     if {"day", "time"} <= names and any("---" in name for name in names):
@@ -79,9 +82,19 @@ def read(path: Path | str, *, form: str | None = None, **parameters: Any) -> Ser
     name = form or detect(path)
     if name not in NAMES:
         raise TraceError(
-            f"{path}: not a serverless log that is known (got {name or csv_header(members(path)[0])!r}). "
+            f"{path}: not a serverless log that is known (got {name or _columns(path)!r}). "
             f"expected any of {', '.join(NAMES)}",
             hint=nearest(name or "", NAMES),
         )
+    if name in parquet.FORMS:
+        return parquet.read_frame(path, **parameters)
     reader = huawei_series.read_series if name == _SERIES else FORMATS[name][1]
     return reader(path, **parameters)
+
+
+def _columns(path: Path) -> list[str]:
+    return parquet_columns(path) if _is_parquet(path) else csv_header(members(path)[0])
+
+
+def _is_parquet(path: Path) -> bool:
+    return not path.is_dir() and check_is_data(path).startswith(b"PAR1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from servesim.serverless.formats import FORMATS
+from servesim.serverless.parquet import FORMS
 from servesim.serverless.schema import FRAMES
 
 _NOTES = {
@@ -37,6 +38,8 @@ def serverless_page() -> str:
         "## Formats\n\n"
         "The header tells which one a file has; `read(path, form=NAME)` says it instead.\n\n"
         f"| format | columns that tell it |\n| --- | --- |\n{rows}"
-        "| `huawei_series` | `day`, `time` and names of functions |\n"
+        "| `huawei_series` | `day`, `time` and names of functions |\n\n"
+        f"Files that servesim writes (Parquet) are marked: {', '.join(f'`{form}`' for form in FORMS)}, one for each "
+        "frame, with its columns.\n"
     )
     return "\n".join(parts)

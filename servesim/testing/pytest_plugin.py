@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from servesim.checks.run import CheckReport
+    from servesim.checks.report import CheckReport
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -105,8 +105,8 @@ def rows_of(notes: Mapping[str, Any]) -> int:
     return int(notes["values" if "values" in notes else "rows_read"])
 
 
-def datasheet_of_log(info: LogInfo) -> Datasheet:
-    """Return a datasheet of the log: what was measured.
+def datasheet_of_log(info: LogInfo, **told: str) -> Datasheet:
+    """Return a datasheet of the log: what was measured, and what is *told* about the rest.
 
     Raises
     ------
@@ -123,6 +123,7 @@ def datasheet_of_log(info: LogInfo) -> Datasheet:
         composition=_composition(info),
         rubric=rubric_of(info.findings),
         known_defects=defects_in(info.findings),
+        **told,
     )
 
 

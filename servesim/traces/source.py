@@ -25,6 +25,7 @@ from servesim.scenario.document import read_document
 from servesim.scenario.load import checked
 from servesim.scenario.overrides import apply_overrides
 from servesim.traces.detect import Detected, detect
+from servesim.traces.log_spec import LogSpec
 from servesim.workload.build import build_workload
 from servesim.workload.registries import READERS
 from servesim.workload.source import load
@@ -69,18 +70,20 @@ class Requests:
     detected: Detected | None
 
 
-def read_spec(path: Path, overrides: list[str] | None = None) -> TraceSpec | Scenario:
-    """Return what the YAML file at *path* describes: a scenario, if it has a cluster, or requests alone.
+def read_spec(path: Path, overrides: list[str] | None = None) -> TraceSpec | Scenario | LogSpec:
+    """Return what the YAML file at *path* describes: a scenario, if it has a cluster, requests alone, or a log.
 
     Raises
     ------
     ScenarioError
         If anything in it is wrong.
     """
-    document = read_document(path, what="a file with a workload: block, or a scenario")
+    document = read_document(path, what="a file with a workload: or serverless: block, or a scenario")
     apply_overrides(document, overrides or [])
-    is_scenario = isinstance(document.data, dict) and "cluster" in document.data
-    model: type[TraceSpec] | type[Scenario] = Scenario if is_scenario else TraceSpec
+    keys = document.data if isinstance(document.data, dict) else {}
+    if "serverless" in keys:
+        return checked(document, LogSpec, what="a serverless log", base_dir=path.absolute().parent)
+    model: type[TraceSpec] | type[Scenario] = Scenario if "cluster" in keys else TraceSpec
     return checked(document, model, what="a workload", base_dir=path.absolute().parent)
 
 
@@ -106,6 +109,11 @@ def read_requests(path: Path, *, reader: str | None = None) -> Requests:
     """
     if path.suffix.lower() in SPEC_ENDINGS and path.is_file():
         spec = read_spec(path)
+        if isinstance(spec, LogSpec):
+            raise TraceError(
+                f"{path}: describes a serverless log. expected requests, or the description of some",
+                hint="servesim trace generate makes a file of it, and servesim trace info tells what is in that",
+            )
         workload = build_workload(spec.workload, seed=spec.seed)
         frame = pl.concat(list(workload.frames()))
         return Requests(frame=without_empty(frame), notes=workload.notes, detected=None)

@@ -16,9 +16,12 @@ from servesim.traces.length_checks import clipped, tail
 from servesim.traces.sample import Sample
 from servesim.traces.statistics import open_arrivals
 from servesim.traces.time_bins import TimeBins
-from servesim.workload.source import SORTED
+from servesim.workload.source import SORTED, STEPS_BACK
 
 LENGTHS = ("prompt_tokens", "output_tokens")
+
+PART_ROWS = 100
+"""Rows out of order are parts of a file, one after the other, if so many in the mean follow a step back of time."""
 
 DRAWN = "starts_drawn"
 """Note of a reader that drew the begins of so many sessions: arrivals are no part of the trace."""
@@ -71,6 +74,15 @@ class Tally:
         if not moved:
             return Finding(check, "ok", "rows are in order of arrival")
         level: Level = "note" if moved < 0.01 * self.requests else "warning"
+        back = int(notes.get(STEPS_BACK, moved))
+        if level == "warning" and back * PART_ROWS <= moved:
+            return Finding(
+                check,
+                level,
+                f"time starts over ({back:,} {'time' if back == 1 else 'times'}): {moved:,} rows stand behind a later "
+                f"arrival. They are sorted, so that the {back + 1:,} parts of the file lie over each other, and the "
+                "rate is the sum of theirs",
+            )
         return Finding(check, level, f"{moved:,} rows stand behind a later arrival; they are sorted")
 
     def _duplicates(self, notes: Mapping[str, Any]) -> Finding:

@@ -13,14 +13,30 @@ from servesim.results.units import latency_unit
 from servesim.validation.errors import REQUEST_METRICS, SERIES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from servesim.validation.result import ValidationResult
 
 GREEN, PURPLE, SKY, YELLOW, BLACK = "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"
 _COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, BLACK)
+_STEPS = ((4.0, tuple(range(1, 10))), (1000.0, (1.0, 2.0, 5.0)))
+"""Up to which ratio of their ends logarithmic axes have labels at these multiples of powers of ten; else at powers."""
+
 BAND = 0.1
 """Lines at this relative distance from equality."""
+
+
+def _label_decades(axes: Axes) -> None:
+    """Write so many numbers at logarithmic axes that there are some and none overlap, and write them plainly."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        steps = next((steps for most, steps in _STEPS if high / low < most), (1.0,))
+        axis.set_major_locator(LogLocator(subs=steps))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 class ValidationPlots:
@@ -106,6 +122,7 @@ class ValidationPlots:
         for factor in (1 - BAND, 1 + BAND):
             axes.plot(ends, ends * factor, color="#999999", linewidth=0.8, linestyle="--")
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+        _label_decades(axes)
         axes.set(xlabel=f"measured {metric} ({unit})", ylabel="simulated")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         axes.set_aspect("equal")

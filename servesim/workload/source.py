@@ -16,6 +16,9 @@ from servesim.workload.sessions import END, ends, follow_ups
 SORTED = "rows_sorted"
 """Note of how many rows stood behind a later arrival."""
 
+STEPS_BACK = "steps_back"
+"""Note of how many rows, where any is out of order, arrive before the row ahead of them."""
+
 
 def load(
     reader: Reader,
@@ -44,8 +47,8 @@ def load(
     frame
         The columns of `SCHEMA` that the reader has, with its types, in order of arrival.
     notes
-        The reader's own, and ``rows_sorted``: how many rows stood behind a later arrival; with *closed_loop* those of
-        `follow_ups` too.
+        The reader's own, and ``rows_sorted``: how many rows stood behind a later arrival; where any did,
+        ``steps_back``: how many arrive before the row ahead of them; with *closed_loop* those of `follow_ups` too.
 
     Raises
     ------
@@ -72,13 +75,14 @@ def load(
     requests = typed(frame, where)
     if closed_loop and END in frame.columns:
         requests = requests.with_columns(ends(frame, where))
+    back = int((requests["arrival_s"].diff() < 0).sum())
     frame, moved = in_order(requests)
     if moved and reader.notes.get(SORTED) == 0:
         raise PluginError(
             f"{who}: requests are out of order (got {moved} behind a later one, and the note {SORTED} 0). "
             f"expected order, or no such note"
         )
-    notes = {SORTED: moved} | reader.notes
+    notes = {SORTED: moved, **({STEPS_BACK: back} if moved else {})} | reader.notes
     if closed_loop:
         frame, counted = follow_ups(frame, where)
         notes |= counted

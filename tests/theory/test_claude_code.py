@@ -42,7 +42,7 @@ def path(trace: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def replay(root: Path, path: Path) -> Callable[[bool], RunResult]:
-    """Return a function that replays the sessions on a sixteenth of the cluster, in closed or in open loop."""
+    """Return a function that replays the sessions on a GPU, in closed or in open loop."""
     sixteenth = [
         f"workload.source.path={path}",
         "workload.source.duplicates=true",

@@ -100,6 +100,15 @@ def test_nothing_random_is_said_instead_of_an_interval(scenario: Path) -> None:
     assert resampled.random and not any("same for every seed" in line for line in resampled.warnings)
 
 
+def test_variants_of_the_workload_are_not_said_to_be_given_the_same_requests(scenario: Path) -> None:
+    """The sentence is there where only the cluster varies."""
+    routers, rates = (
+        compared(scenario, vary, seeds=2) for vary in (ROUTERS, "workload.generator.rate_per_s=5,6")
+    )
+    assert routers.methods[0].endswith("all variants of a seed are given the same requests")
+    assert rates.methods[0].endswith("variants have other workloads, drawn from the same seeds")
+
+
 def test_one_seed_gives_no_interval(scenario: Path) -> None:
     """The difference stands, and it is said that nothing more can be told of it."""
     found = compared(scenario, ROUTERS, seeds=1)

@@ -198,6 +198,11 @@ def test_each_defect_has_its_finding():
     assert (level, text) == ("note", "empty: tenant in 25.0% of the requests")
     assert findings(frame, rows_sorted=1)["monotone time"][0] == "note"
     assert findings(frame, rows_sorted=50)["monotone time"][0] == "warning"
+    level, text = findings(frame, rows_sorted=150, steps_back=1)["monotone time"]
+    assert level == "warning"
+    assert "time starts over (1 time): 150 rows" in text
+    assert "the 2 parts of the file lie over each other" in text
+    assert "starts over" not in findings(frame, rows_sorted=150, steps_back=40)["monotone time"][1]
     twice = pl.concat([frame, frame.head(10)]).sort("arrival_s")
     assert findings(twice)["duplicates"] == (
         "warning",

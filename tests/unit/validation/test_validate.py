@@ -246,6 +246,10 @@ def test_figures_show_both_sides(recorded, tmp_path):
     assert [axes.get_ylabel() for axes in series.axes] == ["running requests", "waiting requests"]
     scatter = result.plot.scatter("tpot_s_mean").axes[0]
     assert (scatter.get_xscale(), len(scatter.lines)) == ("log", 3)
+    for axis in (scatter.xaxis, scatter.yaxis):
+        labels = [label.get_text() for label in axis.get_ticklabels(which="both") if label.get_text()]
+        assert len(labels) >= 2
+        assert all(label == f"{float(label):g}" for label in labels), "plain numbers"
     with pytest.raises(ServesimError, match="nothing to draw of this run"):
         result.plot.cdf("bnch")
     with pytest.raises(ServesimError, match="no run has this metric"):

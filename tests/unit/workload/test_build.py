@@ -203,7 +203,7 @@ def test_a_third_partys_reader_is_sorted_and_cast() -> None:
     frame, notes = load(Handmade(GOOD), "handmade")
     assert frame.rows() == [(1.0, 2, 4), (3.0, 1, 3)]
     assert frame.schema == {name: SCHEMA[name] for name in GOOD.columns}
-    assert notes == {"rows_sorted": 1}
+    assert notes == {"rows_sorted": 1, "steps_back": 1}
 
 
 def test_a_reader_that_fails_is_named() -> None:
