@@ -201,10 +201,9 @@ def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> 
     """Refuse a profile of another GPU or model."""
     _check_gpu(profile, context, path)
     model = context.model
-    for what, got, expected in (
-        ("heads", profile.heads, model.heads),
-        ("kv_heads", profile.kv_heads, model.kv_heads),
-    ):
+    known = {"heads": profile.heads, "kv_heads": profile.kv_heads, **profile.architecture}
+    for what, got in known.items():
+        expected = getattr(model, what)
         if got is not None and got != expected:
             raise ScenarioError(
                 f"{path}: a profile of another model (got {what} {got}). expected {expected} of {model.name}"
