@@ -83,7 +83,7 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "hypothesis": {"testing"},
-    **dict.fromkeys(("torch", "flash_attn", "pynvml"), {"profiler"}),
+    **{name: {"profiler"} for name in ("flash_attn", "pynvml", "torch")},
     "pytest": {"testing"},
 }
 """Library to the packages that may import it."""

@@ -1,7 +1,7 @@
 """The device that is there: kernels of PyTorch on one NVIDIA GPU, timed by CUDA events; for tests, on the CPU.
 
 Between two timings a buffer larger than any cache is overwritten, so that weights come from memory as they do in a
-model. The kernel is queued behind that, so that its launch is hidden; where a launch outlasts one flush, there are more.
+model. The kernel is queued behind that, so that its launch is hidden; a launch that outlasts a flush gets more of them.
 """
 
 from __future__ import annotations
