@@ -7,8 +7,11 @@ from contextlib import contextmanager
 
 from servesim.catalog import Gpu, gpu
 from servesim.profiler import DeviceFacts, DeviceState
-from servesim.profiler.kernels import AllReduce, Kernel, Local
+from servesim.profiler.kernels import AllReduce, Gemm, Kernel, Local, least_s
 from servesim.rng import stream
+
+Law = Callable[[Kernel, Gpu], float]
+"""Seconds of a kernel."""
 
 LAUNCH_S = 2e-6
 FLOPS_SHARE, BYTES_SHARE, LINK_SHARE = 0.5, 0.6, 0.4
@@ -23,6 +26,17 @@ def law_s(kernel: Kernel, on: Gpu) -> float:
         return 10e-6 + sent_bytes / (LINK_SHARE * on.link.bandwidth_bytes_per_s)
     compute_s = kernel.flops / (FLOPS_SHARE * on.peak_flops_per_s(kernel.dtype))
     return LAUNCH_S + compute_s + kernel.moved_bytes / (BYTES_SHARE * on.memory_bandwidth_bytes_per_s)
+
+
+def stepped_law_s(kernel: Kernel, on: Gpu) -> float:
+    """Return what *kernel* takes where GEMMs run whole waves of tiles of 128 x 128, and one bound hides the other."""
+    if not isinstance(kernel, Gemm):
+        return LAUNCH_S + least_s(kernel, on) / 0.7
+    rows = 128 if kernel.tokens > 64 else max(16, 1 << (kernel.tokens - 1).bit_length())
+    waves = -(-(-(-kernel.tokens // rows) * -(-kernel.n // 128)) // on.multiprocessors)
+    flops = 2.0 * waves * on.multiprocessors * rows * 128 * kernel.k
+    read_s = kernel.moved_bytes / on.memory_bandwidth_bytes_per_s
+    return LAUNCH_S + max(flops / on.peak_flops_per_s(kernel.dtype), read_s) / 0.7
 
 
 class FalseGpu:
@@ -46,11 +60,13 @@ class FalseGpu:
         interrupted_at: int | None = None,
         power: bool = True,
         name: str = H100_NAME,
+        law: Law = law_s,
     ) -> None:
         self.gpu = gpu("h100-sxm")
         self.prepared_kernels: list[Kernel] = []
         self.interrupted_at = interrupted_at
         self._gpus, self._joint, self._name, self._power = gpus, joint, name, power
+        self._law = law
         self._noise_ratio, self._random = noise_ratio, stream(0, "false gpu")
         self._states, self._now_s, self._asked = states, 0.0, 0
 
@@ -80,7 +96,7 @@ class FalseGpu:
         if len(self.prepared_kernels) == self.interrupted_at:
             raise KeyboardInterrupt
         self.prepared_kernels.append(kernel)
-        seconds = law_s(kernel, self.gpu)
+        seconds = self._law(kernel, self.gpu)
 
         def run() -> float:
             took_s = seconds * (1 + self._noise_ratio * float(self._random.exponential()))

@@ -1,7 +1,8 @@
 """Which shapes of a model are measured: the grids of a layer profile, as kernels.
 
-Numbers of tokens and chunks stand at 1, 1.5, 2, 3, 4, ... times the first, because tiles make GEMMs step and attention
-is quadratic in the chunk; sequences and contexts at powers of two. What does not fit the GPU's memory is left out.
+Chunks stand at 1, 1.5, 2, 3, 4, ... times the first, because attention is quadratic in them; sequences and contexts at
+powers of two. Tokens stand at such points too, and a little beyond each, because tiles and waves make GEMMs step there.
+What does not fit the GPU's memory is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ WIDE_DTYPES = ("bf16", "fp16")
 
 MEMORY_SHARE = 0.4
 """Of the GPU's memory, for the keys and values of one layer: activations and buffers need the rest."""
+
+TILE_TOKENS, BEYOND_TOKENS = 64, 8
+"""Steps of GEMMs begin after multiples of the first; so many tokens beyond is measured, which graphs are padded to."""
 
 LEAST_CHUNK = 16
 LEAST_CONTEXT = 16
@@ -165,7 +169,7 @@ def _of_rank(
     model: ModelArchitecture, gpu: Gpu, ranks: int, limits: Limits, *, gpus: int, joint_attention: bool
 ) -> Iterator[Case]:
     parts = operators(model, Parallelism(tensor=ranks))
-    tokens = ladder(1, limits.tokens)
+    tokens = stepped(limits.tokens)
     counts: dict[tuple[int, int, str], int] = {}
     for matrix in parts.matrices:
         shape = (round(matrix.n), round(matrix.k), matrix.dtype)
@@ -269,6 +273,19 @@ def attention_shapes(
         ]
         found += list(product(chunks, starts, counts, contexts))
     return found
+
+
+def stepped(last: int) -> list[int]:
+    """Return `ladder` points from 1 to *last*, and those a little beyond each that a step of GEMMs may follow.
+
+    Examples
+    --------
+    >>> stepped(100)
+    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 72, 96, 100]
+    """
+    points = ladder(1, last)
+    beyond = [each + BEYOND_TOKENS for each in points if each % TILE_TOKENS == 0]
+    return sorted({*points, *(each for each in beyond if each < last)})
 
 
 def doubling(first: int, last: int, *, factor: int = 2) -> list[int]:

@@ -67,12 +67,11 @@ class ProfileResult:
                 f"clocks were not locked: {low:,.0f} to {high:,.0f} MHz. nvidia-smi --lock-gpu-clocks=MHZ locks them"
             )
         if self.throttled_rows:
-            found.append(
-                f"{self.throttled_rows:,} rows were measured while heat or power held the clock down"
-            )
+            found.append(f"heat or power held the clock down in {self.throttled_rows:,} rows")
         if self.imprecise_rows:
             found.append(
-                f"{self.imprecise_rows:,} rows did not reach the precision in time. --budget gives each row more"
+                f"the precision was not reached in time in {self.imprecise_rows:,} rows. --budget gives each more, "
+                "in a new folder"
             )
         return found
 

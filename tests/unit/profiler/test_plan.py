@@ -15,7 +15,7 @@ from servesim.profiler.kernels import AllReduce, Attention, Elementwise, Experts
 from servesim.profiler.power import loads
 
 H100 = gpu("h100-sxm")
-LIMITS = Limits(tokens=64, sequences=16, context_tokens=1024)
+LIMITS = Limits(tokens=80, sequences=16, context_tokens=1024)
 
 
 def planned(name: str = "llama-3.1-8b", limits: Limits = LIMITS, **changed: object) -> Plan:
@@ -28,15 +28,15 @@ def shapes(plan: Plan, table: str, ranks: int = 1) -> list[tuple[str | int, ...]
 
 
 def test_grid_of_tokens() -> None:
-    """Powers of two and what lies half way; four matrices and five other operators, each on all of them."""
+    """Powers of two, what lies half way, 8 beyond a tile; for four matrices and five other operators."""
     found = shapes(planned(), "dense")
     tokens = sorted({shape[-1] for shape in found})
-    assert tokens == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    assert tokens == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 72, 80]
     names = {shape[:2] for shape in found}
     assert ("matrix 6144 x 4096 bf16", 32) in names
     assert ("norm", 65) in names
     assert len(names) == 9
-    assert len(found) == 9 * 12
+    assert len(found) == 9 * 14
 
 
 def test_equal_matrices_are_measured_once() -> None:
@@ -55,7 +55,7 @@ def test_grid_of_attention() -> None:
     both = set(found) - decodes - chunks
     assert {shape[3] for shape in decodes} == {1, 2, 4, 8, 16}
     assert {shape[4] for shape in decodes} == {16, 32, 64, 128, 256, 512, 1024}
-    assert {shape[1] for shape in chunks} == {16, 24, 32, 48, 64}
+    assert {shape[1] for shape in chunks} == {16, 24, 32, 48, 64, 80}
     assert {shape[2] for shape in chunks} == {0, 512, 1024}
     assert {shape[1:3] for shape in both} == {shape[1:3] for shape in chunks}
     assert {shape[3:] for shape in both} == {(n, c) for n in (1, 8, 16) for c in (128, 1024)}
@@ -75,18 +75,18 @@ def test_experts_visit_no_more_than_tokens_reach() -> None:
     found = shapes(planned("qwen3-30b-a3b"), "experts")
     assert [visited for tokens, visited in found if tokens == 1] == [8]
     assert [visited for tokens, visited in found if tokens == 4] == [8, 16, 32]
-    assert max(found) == (64, 128)
+    assert max(found) == (80, 128)
 
 
 def test_sums_need_their_gpus() -> None:
     """Two after every layer, over as many GPUs as share a matrix."""
     plan = planned(ranks=[1, 2, 4], gpus=2)
     assert shapes(plan, "all_reduce") == []
-    assert [calls for calls, _ in shapes(plan, "all_reduce", 2)] == [64] * 12
+    assert [calls for calls, _ in shapes(plan, "all_reduce", 2)] == [64] * 14
     assert shapes(plan, "all_reduce", 4) == []
     assert plan.left_out == ("all-reduces over 4 GPUs (there are 2)",)
     sums = [case.kernel for case in plan.cases if isinstance(case.kernel, AllReduce)]
-    assert sums[-1].message_bytes == 64 * 4096 * 2
+    assert sums[-1].message_bytes == 80 * 4096 * 2
 
 
 @pytest.mark.parametrize(

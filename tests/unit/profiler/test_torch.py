@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,6 +207,34 @@ def test_profile_of_the_cpu_prices_steps(tmp_path: Path, monkeypatch: pytest.Mon
         )
     )
     assert 0 < ready.price(BatchShape(1, 25))[0] < ready.price(BatchShape(1, 25, [(14, 20)]))[0] < 10
+
+
+def test_order_of_a_timing_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flushes, start, kernel, end, wait; a launch of 5 ms needs more than one flush of 2 ms to hide behind."""
+    done: list[str] = []
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            done.append("event")
+
+        def synchronize(self) -> None:
+            done.append("wait")
+
+        def elapsed_time(self, _: Event) -> float:
+            return 2.0
+
+    device = TorchDevice("cpu", flush_bytes=1)
+    cuda = SimpleNamespace(Event=Event, synchronize=lambda: None)
+    flush = SimpleNamespace(zero_=lambda: done.append("flush"))
+    for name, value in (("_kind", "cuda"), ("_torch", SimpleNamespace(cuda=cuda)), ("_flush", flush)):
+        monkeypatch.setattr(device, name, value)
+    assert device._timed_s(lambda: done.append("kernel"), lambda: done.append("before"), 2) == 2e-3
+    assert done == ["flush", "flush", "before", "event", "kernel", "event", "wait"]
+    assert device._flushes(lambda: time.sleep(5e-3)) >= 6
+    assert device._flushes(lambda: None) == 1
 
 
 def test_no_gpu_is_told() -> None:
