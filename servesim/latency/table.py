@@ -39,8 +39,9 @@ class Table:
     Parameters
     ----------
     path
-        Folder of a layer profile (LLMServingSim, Vidur) of one model, GPU and number format; or of the operator tables
-        of one GPU (AIConfigurator); or the word ``aiconfigurator``, for those of the installed package.
+        Folder of a layer profile (servesim profile, LLMServingSim, Vidur) of one model, GPU and number format; or of
+        the operator tables of one GPU (AIConfigurator); or the word ``aiconfigurator``, for those of the installed
+        package.
     link_efficiency
         Share of the link's peak that an all-reduce attains where none was measured.
     all_reduce_s

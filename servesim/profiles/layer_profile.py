@@ -102,6 +102,6 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
             return read_profile(path, tensor_parallel)
     raise ServesimError(
         f"{path}: no layer profile (got {', '.join(sorted(each.name for each in path.iterdir())[:8]) or 'nothing'}). "
-        "expected servesim's profile.json, LLMServingSim's meta.yaml and tp1, tp2, ..., its older tp1/layers, Vidur's "
-        "mlp.csv and attention.csv, or AIConfigurator's gemm, attention, ..."
+        "expected LLMServingSim's meta.yaml and tp1, tp2, ..., its older tp1/layers, Vidur's mlp.csv and "
+        "attention.csv, AIConfigurator's gemm, attention, ..., or servesim's profile.json"
     )

@@ -117,7 +117,7 @@ def test_mixed_steps_follow_the_law(llama: Path) -> None:
 
 
 def test_steps_of_a_gpu_with_waves_and_knees(tmp_path: Path) -> None:
-    """Whole waves of tiles, and bounds that hide one another: half of the steps within 1.5 %, nine of ten within 4 %."""
+    """Whole waves of tiles, bounds that hide one another: half of the steps within 1.5 %, nine of ten within 4 %."""
     path, law, random = tmp_path / "p", stepped_law_s, stream(0, "batches")
     limits = Limits(tokens=2048, sequences=64, context_tokens=8192)
     profiled(path, planned(limits, joint_attention=False), FalseGpu(law=law, joint=False))
