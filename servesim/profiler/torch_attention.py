@@ -55,7 +55,7 @@ def attentions(torch: Any, kind: str, name: str | None) -> Attentions:
             f"--attention: unknown (got {name!r}). expected one of {', '.join(NAMES)}",
             hint=nearest(name, NAMES),
         )
-    there = _there(kind)
+    there = _there(torch, kind)
     if name is not None and name not in there:
         raise ServesimError(f"--attention: {name} is not there (got {', '.join(there)}). expected it")
     chosen = name or there[0]
@@ -76,8 +76,9 @@ def attentions(torch: Any, kind: str, name: str | None) -> Attentions:
     )
 
 
-def _there(kind: str) -> list[str]:
-    if kind == "cpu":
+def _there(torch: Any, kind: str) -> list[str]:
+    """Return what is installed and runs here: FlashAttention needs an Ampere GPU or a newer one."""
+    if kind == "cpu" or torch.cuda.get_device_capability() < (8, 0):
         return ["sdpa"]
     found = [] if find_spec("flash_attn") is None else ["flash-attn"]
     try:

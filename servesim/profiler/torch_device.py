@@ -119,7 +119,7 @@ class TorchDevice:
     @contextmanager
     def prepared(self, kernel: Kernel) -> Iterator[Callable[[], float]]:
         """Give a function that times *kernel* once; see `servesim.profiler.device.Device`."""
-        with self._memory(kernel):
+        with self._named(kernel):
             call: Callable[[], object]
             if isinstance(kernel, AllReduce):
                 ranks = self._ranks_of(kernel.ranks)
@@ -184,14 +184,20 @@ class TorchDevice:
         return 1 + int(2 * launch_s / flush_s)
 
     @contextmanager
-    def _memory(self, kernel: Kernel) -> Iterator[None]:
-        """Say which kernel does not fit."""
+    def _named(self, kernel: Kernel) -> Iterator[None]:
+        """Say which kernel does not fit, or does not run on this GPU."""
         try:
             yield
         except self._torch.OutOfMemoryError as error:
             raise ServesimError(
                 f"profile: {kernel}: the GPU's memory is full. expected room for it",
                 hint="what is measured is kept. end other programs on the GPU, or lower --max-context or --max-seqs",
+            ) from error
+        except (RuntimeError, ValueError) as error:
+            raise ServesimError(
+                f"profile: {kernel}: PyTorch does not run it here (got {str(error).splitlines()[0]!r}). "
+                "expected a GPU that has such kernels",
+                hint="--dtype and --attention choose others",
             ) from error
 
     def _synchronize(self) -> None:

@@ -163,6 +163,25 @@ def test_attention_that_is_not_there() -> None:
         attentions(torch, "cpu", "varlen")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.OutOfMemoryError("tried to allocate"), r"the GPU's memory is full\. expected room for it"),
+        (RuntimeError("needs sm_89\nat line 1"), r"does not run it here \(got 'needs sm_89'\)"),
+    ],
+)
+def test_kernels_that_fail_are_named(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
+    """Memory that is full, and kernels that a GPU has not."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "matmul", fail)
+    kernel = Gemm(tokens=3, n=4, k=5, dtype="bf16")
+    with pytest.raises(ServesimError, match=rf"Gemm\(tokens=3, .*{message}"), DEVICE.prepared(kernel):
+        pass
+
+
 def test_sums_over_processes() -> None:
     """Two processes meet, sum, and end."""
     with TorchDevice("cpu", flush_bytes=1) as device:
