@@ -53,6 +53,7 @@ IMPORTS = {
     "report": {"errors", "experiments", "results", "rng", "scenario"},
     "measurements": {"errors", "rng", "workload"},
     "validation": {"catalog", "errors", "measurements", "results", "scenario", "simulation"},
+    "profiler": {"catalog", "errors", "latency", "profiles", "results", "rng"},
     "calibration": {
         *(
             "catalog",
@@ -69,7 +70,7 @@ IMPORTS = {
     },
 }
 """What each part may import, besides itself and the version: to the left in workload, scenario, cluster,
-results, simulation, experiments, traces, checks, report, measurements, validation, calibration. What is not
+results, simulation, experiments, traces, checks, report, measurements, validation, profiler, calibration. What is not
 listed (the facade, cli, testing) stands at the end and may import everything."""
 
 LAST = {"cli", "testing", "__init__", "__main__"}
@@ -82,12 +83,16 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "hypothesis": {"testing"},
+    **{name: {"profiler"} for name in ("flash_attn", "pynvml", "torch")},
     "pytest": {"testing"},
 }
 """Library to the packages that may import it."""
 
-INSIDE_FUNCTIONS = {"junitparser", "loky", "matplotlib", "pandas", "ray", "scipy", "vl_convert"}
-"""Libraries so slow to import that only the functions that need them do."""
+INSIDE_FUNCTIONS = {
+    *("flash_attn", "junitparser", "loky", "matplotlib", "pandas", "pynvml", "ray", "scipy", "torch"),
+    "vl_convert",
+}
+"""Libraries so slow to import, or so optional, that only the functions that need them do."""
 
 MODULE_LINES, FUNCTION_LINES, PARAMETERS = 600, 60, 8
 
@@ -238,8 +243,9 @@ def test_functions_are_small():
 def test_functions_take_few_parameters():
     """At most 8, self and cls not counted; 5 are usual. Those of commands are options, as many as users need."""
     counts = {}
+    commands = ("app", "profile_options", "trace")
     for path in MODULES:
-        if name_of(path) in ("servesim/cli/app.py", "servesim/cli/trace.py"):
+        if name_of(path) in [f"servesim/cli/{name}.py" for name in commands]:
             continue
         for name, function in functions(path):
             arguments = function.args

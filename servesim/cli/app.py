@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from servesim.cli.exits import OK, guarded
 from servesim.cli.options import AsJson, Overrides, Quiet, ScenarioFile, Workers
+from servesim.cli.profile_options import profile
 from servesim.cli.trace import trace
 
 
@@ -558,6 +559,9 @@ def calibrate(
         workers=workers,
         how=Output(as_json=as_json, quiet=quiet, out=out),
     )
+
+
+app.command()(profile)
 
 
 @app.command()

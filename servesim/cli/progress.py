@@ -83,3 +83,11 @@ class BytesProgress(_Bar):
         """Show that *have* of *total* bytes are there."""
         expected = "" if total is None else f" of {total / 2**20:,.0f}"
         self.show(have, total, f"{have / 2**20:,.0f}{expected} MiB")
+
+
+class RowsProgress(_Bar):
+    """What profiling calls to tell how many rows are measured."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show that *done* of *total* rows are there, and the time that the rest will take."""
+        self.show(done, total, f"{done:,} of {total or 0:,} rows")

@@ -39,8 +39,9 @@ class Table:
     Parameters
     ----------
     path
-        Folder of a layer profile (LLMServingSim, Vidur) of one model, GPU and number format; or of the operator tables
-        of one GPU (AIConfigurator); or the word ``aiconfigurator``, for those of the installed package.
+        Folder of a layer profile (servesim profile, LLMServingSim, Vidur) of one model, GPU and number format; or of
+        the operator tables of one GPU (AIConfigurator); or the word ``aiconfigurator``, for those of the installed
+        package.
     link_efficiency
         Share of the link's peak that an all-reduce attains where none was measured.
     all_reduce_s
@@ -201,10 +202,9 @@ def _check_is_of(profile: LayerProfile, context: LatencyContext, path: Path) -> 
     """Refuse a profile of another GPU or model."""
     _check_gpu(profile, context, path)
     model = context.model
-    for what, got, expected in (
-        ("heads", profile.heads, model.heads),
-        ("kv_heads", profile.kv_heads, model.kv_heads),
-    ):
+    known = {"heads": profile.heads, "kv_heads": profile.kv_heads, **profile.architecture}
+    for what, got in known.items():
+        expected = getattr(model, what)
         if got is not None and got != expected:
             raise ScenarioError(
                 f"{path}: a profile of another model (got {what} {got}). expected {expected} of {model.name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from servesim.errors import ServesimError
@@ -42,6 +42,8 @@ class LayerProfile:
         GPUs that the weights were split over.
     heads, kv_heads
         Attention heads of the whole model, by which a profile of another model is told; None if not known.
+    architecture
+        What else is known of the model: names and values of `servesim.catalog.ModelArchitecture`.
     engine
         Engine and version whose kernels were measured, for the provenance.
     per_layer, per_step
@@ -75,6 +77,7 @@ class LayerProfile:
     window: AttentionProfile | None = None
     all_reduces: Grid | None = None
     fitted: tuple[str, ...] = ()
+    architecture: Mapping[str, object] = field(default_factory=dict)
 
 
 def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
@@ -85,9 +88,10 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
     ServesimError
         If there is no such folder, no known profiler wrote it, or it lacks that degree or a shape.
     """
-    from servesim.profiles import llmservingsim, vidur
+    from servesim.profiles import llmservingsim, native, vidur
 
     readers: list[tuple[Callable[[Path], bool], Callable[[Path, int], LayerProfile]]] = [
+        (native.is_profile, native.read_profile),
         (llmservingsim.is_profile, llmservingsim.read_profile),
         (vidur.is_profile, vidur.read_profile),
     ]
@@ -99,5 +103,5 @@ def read_layer_profile(path: Path, *, tensor_parallel: int) -> LayerProfile:
     raise ServesimError(
         f"{path}: no layer profile (got {', '.join(sorted(each.name for each in path.iterdir())[:8]) or 'nothing'}). "
         "expected LLMServingSim's meta.yaml and tp1, tp2, ..., its older tp1/layers, Vidur's mlp.csv and "
-        "attention.csv, or AIConfigurator's gemm, attention, ..."
+        "attention.csv, AIConfigurator's gemm, attention, ..., or servesim's profile.json"
     )

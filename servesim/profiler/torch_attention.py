@@ -1,0 +1,149 @@
+"""Attention kernels, by whose they are.
+
+``flash-attn`` and ``varlen`` (PyTorch's own) take all sequences of a step in one kernel, as engines do; ``sdpa``
+(scaled_dot_product_attention) takes decodes and a chunk one after the other, and has no sliding window. Keys and values
+lie in one piece for each sequence, not in pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from itertools import accumulate
+from typing import Any
+
+from servesim.errors import ServesimError, nearest
+from servesim.profiler.kernels import Attention
+
+Call = Callable[[], object]
+Normal = Callable[..., Any]
+"""Makes normal random numbers of a shape, in 16 bits."""
+
+NAMES = ("flash-attn", "varlen", "sdpa")
+"""In the order of preference."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attentions:
+    """Attention of one kind.
+
+    Attributes
+    ----------
+    facts, versions
+        What `servesim.profiler.device.DeviceFacts` tells of it.
+    call
+        Returns the call of a kernel, from the function that makes its inputs.
+    """
+
+    facts: dict[str, Any]
+    versions: dict[str, str]
+    call: Callable[[Attention, Normal], Call]
+
+
+def attentions(torch: Any, kind: str, name: str | None) -> Attentions:
+    """Return the attention called *name* on *kind*, or the first that is there.
+
+    Raises
+    ------
+    ServesimError
+        If it is unknown, or not there.
+    """
+    if name is not None and name not in NAMES:
+        raise ServesimError(
+            f"--attention: unknown (got {name!r}). expected one of {', '.join(NAMES)}",
+            hint=nearest(name, NAMES),
+        )
+    there = _there(torch, kind)
+    if name is not None and name not in there:
+        raise ServesimError(f"--attention: {name} is not there (got {', '.join(there)}). expected it")
+    chosen = name or there[0]
+    facts = {
+        "attention": f"{chosen} of torch {torch.__version__}",
+        "joint_attention": chosen != "sdpa",
+        "windows": chosen != "sdpa",
+    }
+    if chosen == "sdpa":
+        return Attentions(facts=facts, versions={}, call=lambda kernel, normal: _sdpa(torch, kernel, normal))
+    if chosen == "varlen":
+        function, versions = _torch_varlen(), {}
+    else:
+        function, versions = _flash_attn(), {"flash-attn": version("flash-attn")}
+        facts["attention"] = f"flash-attn {versions['flash-attn']}"
+    return Attentions(
+        facts=facts, versions=versions, call=lambda kernel, normal: joint(torch, function, kernel, normal)
+    )
+
+
+def _there(torch: Any, kind: str) -> list[str]:
+    """Return what is installed and runs here: FlashAttention needs an Ampere GPU or a newer one."""
+    if kind == "cpu" or torch.cuda.get_device_capability() < (8, 0):
+        return ["sdpa"]
+    found = [] if find_spec("flash_attn") is None else ["flash-attn"]
+    try:
+        has_varlen = find_spec("torch.nn.attention.varlen") is not None
+    except ModuleNotFoundError:
+        has_varlen = False
+    return [*found, *(["varlen"] if has_varlen else []), "sdpa"]
+
+
+Varlen = Callable[..., object]
+"""``(queries, keys, values, query_ends, key_ends, most_queries, most_keys, window)``: causal attention."""
+
+
+def _torch_varlen() -> Varlen:
+    from torch.nn.attention.varlen import varlen_attn
+
+    def call(*inputs: Any) -> object:
+        *tensors, window = inputs
+        left = -1 if window is None else window - 1
+        found: object = varlen_attn(*tensors, window_size=(left, 0), enable_gqa=True)
+        return found
+
+    return call
+
+
+def _flash_attn() -> Varlen:
+    from flash_attn import flash_attn_varlen_func
+
+    def call(*inputs: Any) -> object:
+        *tensors, window = inputs
+        left = -1 if window is None else window - 1
+        found: object = flash_attn_varlen_func(*tensors, causal=True, window_size=(left, 0))
+        return found
+
+    return call
+
+
+def joint(torch: Any, function: Varlen, kernel: Attention, normal: Normal) -> Call:
+    """Return the call of *kernel* with all sequences in one: decodes, then the chunk."""
+    lengths = kernel.lengths
+    queries = normal(sum(each for each, _ in lengths), kernel.heads, kernel.head_dim)
+    keys, values = (normal(kernel.cached_tokens, kernel.kv_heads, kernel.head_dim) for _ in range(2))
+    ends = [
+        torch.tensor([0, *accumulate(each)], dtype=torch.int32, device=queries.device)
+        for each in zip(*lengths, strict=True)
+    ]
+    most = [max(each) for each in zip(*lengths, strict=True)]
+    return lambda: function(queries, keys, values, *ends, *most, kernel.window)
+
+
+def _sdpa(torch: Any, kernel: Attention, normal: Normal) -> Call:
+    from torch.nn.attention.bias import causal_lower_right
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+    calls: list[Call] = []
+
+    def add(sequences: int, queries: int, keys: int) -> None:
+        query = normal(sequences, kernel.heads, queries, kernel.head_dim)
+        key, value = (normal(sequences, kernel.kv_heads, keys, kernel.head_dim) for _ in range(2))
+        # A single query sees all keys; several see those before them, counted from the end.
+        mask = None if queries == 1 else causal_lower_right(queries, keys)
+        calls.append(lambda: attend(query, key, value, attn_mask=mask, enable_gqa=True))
+
+    if kernel.sequences:
+        add(kernel.sequences, *kernel.lengths[0])
+    if kernel.chunk:
+        add(1, *kernel.lengths[-1])
+    return lambda: [call() for call in calls]
