@@ -152,6 +152,7 @@ class CheckSpec(ExperimentSpec):
                         f"expect.{number}: unknown variant (got {variant!r}). "
                         f"expected one of {', '.join(names)}" + (f"\n  hint: {hint}" if hint else "")
                     )
+            check_trend(expectation, number, names)
             if isinstance(expectation, NoRegression) and self.baseline is None:
                 raise ValueError(f"expect.{number}: no baseline to compare with. expected the key baseline")
             if getattr(expectation, "variant", names[0]) is None and len(names) > 1:
@@ -165,6 +166,12 @@ class CheckSpec(ExperimentSpec):
         if self.variants is not None:
             return [Variant(name, values) for name, values in self.variants.items()]
         return grid(axes_of(self.axes or {}))
+
+
+def check_trend(expectation: object, number: int, names: list[str]) -> None:
+    """Refuse a trend along a single one of *names*: it cannot fail."""
+    if isinstance(expectation, Trend) and expectation.along is None and len(names) < 2:
+        raise ValueError(f"expect.{number}: a trend along one (got {names[0]}). expected two or more")
 
 
 def named_variants(expectation: Expectation, every: list[str]) -> list[str]:

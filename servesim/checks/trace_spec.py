@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from servesim.checks.spec import Bound, Bounds, Equal, Named, Ratio, Trend, named_variants
+from servesim.checks.spec import Bound, Bounds, Equal, Named, Ratio, Trend, check_trend, named_variants
 from servesim.errors import nearest
 from servesim.experiments.files import Section, Seeds
 from servesim.traces.laws import Law, Points
@@ -118,6 +118,7 @@ class TraceCheckSpec(Section):
                         f"expect.{number}: unknown trace (got {name!r}). expected one of {', '.join(names)}"
                         + (f"\n  hint: {hint}" if hint else "")
                     )
+            check_trend(expectation, number, names)
             if getattr(expectation, "variant", names[0]) is None and len(names) > 1:
                 raise ValueError(
                     f"expect.{number}: which trace? expected the key variant with one of {', '.join(names)}"

@@ -138,6 +138,7 @@ def test_rows_of_tables_are_named_by_what_is_first_in_them(
         ),
         (FOUR, "{kind: bound, metric: sessions, at_most: 1}", "no value .got 'sessions'"),
         (FOUR, "{kind: bound, variant: for, metric: x, at_most: 1}", "unknown trace .got 'for'"),
+        (FOUR, "{kind: trend, metric: requests, direction: increasing}", "a trend along one .got four"),
         (FOUR, "{kind: no_regression, metric: x}", "expected one of bound, ratio, trend, equal, ks"),
         (FOUR, "{kind: ks, column: gap_s, at_most: 1}", "law and points .got neither"),
         (FOUR, "{kind: ks, column: gaps, law: {name: gamma, shape: 1, scale: 1}, at_most: 1}", "'gaps'"),
