@@ -22,12 +22,16 @@ class HostCosts:
     schedule_s, schedule_per_sequence_s
         The rest: the next batch is put together, tokens are detokenized and sent. With asynchronous scheduling the
         GPU computes meanwhile.
+    eager_kernel_s
+        Of every kernel of a step with more tokens than the largest CUDA graph. The GPU works on them meanwhile, but is
+        not done before the last one was started.
     """
 
     launch_s: float = 0.0
     launch_per_sequence_s: float = 0.0
     schedule_s: float = 0.0
     schedule_per_sequence_s: float = 0.0
+    eager_kernel_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

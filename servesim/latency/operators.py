@@ -120,6 +120,15 @@ LAYER_KERNELS = 4
 EXPERT_LAYER_KERNELS = 3
 """Without the activation, which the experts' own measurement contains; a shared expert has its own."""
 
+ATTENTION_KERNELS = 2
+"""The cache write, and the attention itself."""
+
+LATENT_ATTENTION_KERNELS = 5
+"""Norms of the two compressed vectors, and the gathering of keys that were expanded, besides those."""
+
+EXPERTS_KERNELS = 6
+"""Choice of experts, sorting, the two multiplications, the activation between them, the weighted sum."""
+
 
 def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
     """Return what one of a replica's GPUs runs in a step of *model*.
@@ -146,6 +155,25 @@ def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
         + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers,
         elementwise_bytes=_elementwise_elements(model, tensor_parallel) * ACTIVATION_BYTES,
         all_reduces=_all_reduces(model, parallelism),
+    )
+
+
+def launched_kernels(model: ModelArchitecture, parallelism: Parallelism) -> int:
+    """Return how many kernels a step of *model* starts on one GPU, if no CUDA graph does.
+
+    Examples
+    --------
+    >>> from servesim.catalog import Parallelism, model
+    >>> launched_kernels(model("llama-3.1-8b"), Parallelism()) // 32
+    10
+    """
+    ops = operators(model, parallelism)
+    return (
+        sum(matrix.count for matrix in (*ops.matrices, ops.head))
+        + (EXPERTS_KERNELS * ops.experts.count if ops.experts else 0)
+        + (LATENT_ATTENTION_KERNELS if model.mla else ATTENTION_KERNELS) * model.layers
+        + ops.elementwise_kernels
+        + sum(sums.count for sums in ops.all_reduces)
     )
 
 

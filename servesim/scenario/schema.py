@@ -63,6 +63,11 @@ class HostSpec(_Section):
     schedule_per_sequence_s: float | None = Field(
         default=None, ge=0, description="What each sequence in the step adds to that."
     )
+    eager_kernel_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Time to start one kernel of a step with more tokens than the largest CUDA graph.",
+    )
 
 
 class FrontEndSpec(_Section):
