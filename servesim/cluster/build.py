@@ -9,6 +9,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from servesim.catalog import (
+    NO_FRONT_END,
     FrontEndCosts,
     Gpu,
     HostCosts,
@@ -128,6 +129,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_batched_tokens=groups * settings.max_num_batched_tokens,
             async_scheduling=is_asynchronous(settings),
             graph_tokens_max=version.graph_tokens_max,
+            prompt_graphs=version.prompt_graphs,
             host=host_costs(settings),
         )
     )
@@ -137,7 +139,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         gpu=device,
         engine=engine,
         latency=latency,
-        front_end=front_end_costs(settings),
+        front_end=front_end_costs(settings, latency),
     )
 
 
@@ -177,10 +179,14 @@ def host_costs(settings: EngineSpec) -> HostCosts:
     return replace(engine_version(settings.version).host, **given)
 
 
-def front_end_costs(settings: EngineSpec) -> FrontEndCosts:
-    """Return what the front end takes: as the scenario says, else as the engine's version does."""
-    given = settings.front_end.model_dump(exclude_none=True)
-    return replace(engine_version(settings.version).front_end, **given)
+def front_end_costs(settings: EngineSpec, latency: LatencyModel) -> FrontEndCosts:
+    """Return what the front end takes: as the scenario says, else as the engine's version does.
+
+    A latency model without a host is no version's engine: all it says is all there is.
+    """
+    of_version = getattr(latency, "has_host", False)
+    costs = engine_version(settings.version).front_end if of_version else NO_FRONT_END
+    return replace(costs, **settings.front_end.model_dump(exclude_none=True))
 
 
 def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:

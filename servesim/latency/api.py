@@ -68,6 +68,8 @@ class LatencyContext:
         Whether the host prepares the next step while the GPU computes this one.
     graph_tokens_max
         Most tokens of a step that runs as a CUDA graph, and so is padded to a captured size; 0: none does.
+    prompt_graphs
+        Whether steps that hold prompts run as one, too.
     host
         What the engine's host takes for a step.
     """
@@ -82,6 +84,7 @@ class LatencyContext:
     pipeline_parallel: int = 1
     expert_parallel: bool = False
     graph_tokens_max: int = 0
+    prompt_graphs: bool = True
     host: HostCosts = NO_HOST
 
     @property
@@ -96,7 +99,12 @@ class LatencyContext:
 
 
 class LatencyModel(Protocol):
-    """Price of engine steps. One object serves all replicas of a pool and keeps no state between calls."""
+    """Price of engine steps. One object serves all replicas of a pool and keeps no state between calls.
+
+    A model whose prices hold the host of ``LatencyContext.host`` has the attribute ``has_host``, which is true: its
+    replicas are those of the engine's version, with the front end of that. Others give the whole of a step, and there
+    is nothing around it but what the scenario says.
+    """
 
     def reset(self, context: LatencyContext) -> None:
         """Prepare for pricing the replica that *context* describes."""

@@ -51,12 +51,18 @@ class StepPrices:
         sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         # A step takes at least this long: the host prepares the next one meanwhile.
         hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
-        # Beyond the largest CUDA graph it starts every kernel of this one, side by side with the GPU.
+        # Without a CUDA graph it starts every kernel of this one, side by side with the GPU.
         starts_s = host.eager_kernel_s * launched_kernels(context.model, context.parallelism)
         eager_s = [max(least_s, starts_s + waiting[count]) for count, least_s in enumerate(hidden_s)]
         tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
+        largest = context.graph_tokens_max
+        decode_least_s = [*hidden_s[: largest + 1], *eager_s[largest + 1 :]]
         self.price = _of_one_group(
-            costs.attention, tokens_s, sequences_s, (hidden_s, eager_s), context.graph_tokens_max
+            costs.attention,
+            tokens_s,
+            sequences_s,
+            (decode_least_s, hidden_s, eager_s),
+            graph_tokens_max=largest if context.prompt_graphs else 0,
         )
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
@@ -82,15 +88,16 @@ def _of_one_group(
     attention: Price,
     tokens_s: TokenTimes,
     sequences_s: list[float],
-    host_s: tuple[list[float], list[float]],
+    host_s: tuple[list[float], list[float], list[float]],
+    *,
     graph_tokens_max: int,
 ) -> Price:
     """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more.
 
-    *host_s* is the least time of a step by its sequences, as a CUDA graph and kernel by kernel.
+    *host_s* is the least time of a step by its sequences: of decodes alone, and of one that holds prompts, up to
+    *graph_tokens_max* tokens and beyond.
     """
-    hidden_s, eager_s = host_s
-    decode_least_s = [*hidden_s[: graph_tokens_max + 1], *eager_s[graph_tokens_max + 1 :]]
+    decode_least_s, graph_least_s, eager_least_s = host_s
     decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
@@ -103,7 +110,7 @@ def _of_one_group(
                 tokens += chunk_tokens
             count += len(chunks)
             first_s += tokens_s[tokens] + sequences_s[count]
-            least_s = eager_s[count] if tokens > graph_tokens_max else hidden_s[count]
+            least_s = eager_least_s[count] if tokens > graph_tokens_max else graph_least_s[count]
         else:
             first_s += decode_s[count]
             least_s = decode_least_s[count]

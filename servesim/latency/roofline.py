@@ -56,6 +56,8 @@ class Roofline:
         All-reduces.
     """
 
+    has_host = True
+
     def __init__(
         self,
         *,

@@ -48,6 +48,8 @@ class Table:
         What an empty all-reduce takes where none was measured.
     """
 
+    has_host = True
+
     attention: Price
     """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
 

@@ -7,6 +7,7 @@ dict.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from servesim.catalog import Parallelism
+from servesim.catalog import NO_FRONT_END, Parallelism
 from servesim.registry import ComponentSpec
 from servesim.scenario.calibration import calibrated
 from servesim.scenario.checks import (
@@ -99,7 +100,9 @@ class EngineSpec(_Section):
         default_factory=HostSpec, description="What its host takes, where you know better."
     )
     front_end: FrontEndSpec = Field(
-        default_factory=FrontEndSpec, description="What stands before and behind it; by default nothing."
+        default_factory=FrontEndSpec,
+        description="What stands before and behind it; none: nothing that takes time, as with latency models of "
+        "whole steps.",
     )
     max_num_seqs: int = Field(default=256, ge=1, description="Most sequences in one step's batch.")
     max_num_batched_tokens: int = Field(
@@ -162,6 +165,11 @@ class EngineSpec(_Section):
         "swap: not "
         "yet.",
     )
+
+    @field_validator("front_end", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: Any) -> Any:
+        return asdict(NO_FRONT_END) if value == "none" else value
 
     @field_validator("version", mode="after")
     @classmethod

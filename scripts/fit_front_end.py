@@ -1,0 +1,152 @@
+"""Fit what the default host and front end take to closed loops: python scripts/fit_front_end.py.
+
+Two numbers that all engine versions share: the start of a kernel that no CUDA graph covers, and a token's way to the
+client. They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
+(`servesim.validation.splits`) counts as one observation of its mean TTFT, whose kernels are priced wrongly by an
+unknown share (Laplace, `KERNEL_SPREAD`), and each number has a prior from public measurements. The same again
+without each model and each GPU says how the numbers do where they were not fitted.
+
+Writes the two numbers into servesim/catalog/engines.toml, and intervals and errors into ``front_end.json`` beside this
+script. It takes minutes: what reads the file does not fit anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from servesim.measurements import MeasuredRun, read_measured
+from servesim.validation import validate
+from servesim.validation.splits import configuration_split
+
+ROOT = Path(__file__).resolve().parents[1]
+POINTS = ROOT.parent / "shared" / "calibration" / "batch_curves" / "silicon_e2e_h200_b200.parquet"
+ENGINES = ROOT / "servesim" / "catalog" / "engines.toml"
+RESULT = Path(__file__).with_name("front_end.json")
+
+OTHER_HARNESS = "0.12.0"
+"""Version of vLLM whose points come from a harness of unknown settings."""
+
+GRID: dict[str, tuple[float, ...]] = {
+    "engine.host.eager_kernel_s": (5e-6, 7e-6, 1e-5, 1.4e-5, 2e-5, 2.8e-5, 4e-5),
+    "engine.front_end.stream_s": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+}
+PRIORS = {"engine.host.eager_kernel_s": 1e-5, "engine.front_end.stream_s": 2e-3}
+"""Medians before any fit: a launch through PyTorch takes 5 to 20 us, a token some hops between processes."""
+
+PRIOR_FACTOR = 2.0
+"""One standard deviation of a prior, as a factor."""
+
+KERNEL_SPREAD = 0.25
+"""Mean magnitude of the error of a configuration's TTFT that its kernels cause, about what the default has."""
+
+Floats = NDArray[np.float64]
+
+
+def main() -> None:
+    """Fit, and write both files."""
+    runs = [run for run in read_measured(POINTS) if run.deployment.engine_version != OTHER_HARNESS]
+    fit = [run for run in runs if configuration_split(run) == "fitted"]
+    misfits = _misfits(fit)
+    values, intervals = _fitted(misfits, lambda run: True)
+    result = {
+        "parameters": {
+            key: {"value": values[key], "low": intervals[key][0], "high": intervals[key][1]} for key in GRID
+        },
+        "configurations": len({run.configuration for run in fit}),
+        "left_out": [_left_out(runs, misfits, kind, name) for kind, name in _groups(runs)],
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _write_engines(values)
+
+
+def _misfits(runs: list[MeasuredRun]) -> list[tuple[MeasuredRun, Floats]]:
+    """Return for each run the magnitude of the logarithmic error of its TTFT at every point of the grid."""
+    columns = []
+    for point in product(*GRID.values()):
+        found = validate(runs, overrides=_overrides(dict(zip(GRID, point, strict=True)))).metrics
+        errors = found.filter(pl.col("metric") == "ttft_s_mean").select("run", "error")
+        by_run = dict(errors.iter_rows())
+        columns.append([abs(np.log1p(by_run[run.name])) for run in runs])
+    shape = tuple(len(values) for values in GRID.values())
+    return [
+        (run, np.array(row).reshape(shape)) for run, row in zip(runs, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _overrides(values: Mapping[str, float]) -> list[str]:
+    return [f"cluster.pools.main.{key}={value!r}" for key, value in values.items()]
+
+
+def _fitted(
+    misfits: list[tuple[MeasuredRun, Floats]], used: Callable[[MeasuredRun], bool]
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Return the most probable values given the runs in *used*, and which hold 95 % of the probability."""
+    configurations: dict[str, list[Floats]] = {}
+    for run, misfit in misfits:
+        if used(run):
+            configurations.setdefault(str(run.configuration), []).append(misfit)
+    shape = tuple(len(values) for values in GRID.values())
+    loss = np.zeros(shape)
+    for rows in configurations.values():
+        loss += np.median(rows, axis=0) / KERNEL_SPREAD
+    for axis, (key, values) in enumerate(GRID.items()):
+        deviations = np.log(np.array(values) / PRIORS[key]) / np.log(PRIOR_FACTOR)
+        loss += np.expand_dims(deviations**2 / 2, tuple(other for other in range(len(GRID)) if other != axis))
+    probability = np.exp(loss.min() - loss)
+    probability /= probability.sum()
+    best = np.unravel_index(int(loss.argmin()), shape)
+    intervals = {}
+    for axis, (key, values) in enumerate(GRID.items()):
+        below = np.cumsum(probability.sum(axis=tuple(other for other in range(len(GRID)) if other != axis)))
+        intervals[key] = (
+            values[int(np.searchsorted(below, 0.025))],
+            values[min(int(np.searchsorted(below, 0.975)), len(values) - 1)],
+        )
+    return {key: values[best[axis]] for axis, (key, values) in enumerate(GRID.items())}, intervals
+
+
+def _groups(runs: list[MeasuredRun]) -> list[tuple[str, str]]:
+    return [
+        (kind, name)
+        for kind in ("model", "gpu")
+        for name in sorted({str(getattr(run.deployment, kind)) for run in runs})
+    ]
+
+
+def _left_out(
+    runs: list[MeasuredRun], misfits: list[tuple[MeasuredRun, Floats]], kind: str, name: str
+) -> dict[str, Any]:
+    """Return what is fitted without a model or GPU, and how far its runs are off then."""
+    values, _ = _fitted(misfits, lambda run: getattr(run.deployment, kind) != name)
+    found = validate(
+        [run for run in runs if getattr(run.deployment, kind) == name], overrides=_overrides(values)
+    )
+    below = found.runs.filter(pl.col("left_out").is_null(), ~pl.col("saturated_measured"))["run"]
+    told: dict[str, Any] = {"left_out": kind, "name": name, "runs": len(below), "parameters": values}
+    for metric in ("tpot_s_mean", "ttft_s_mean"):
+        errors = found.metrics.filter(pl.col("metric") == metric, pl.col("run").is_in(below.implode()))[
+            "error"
+        ]
+        told[metric] = {"bias": errors.median(), "median": errors.abs().median(), "mean": errors.abs().mean()}
+    return told
+
+
+def _write_engines(values: Mapping[str, float]) -> None:
+    text = ENGINES.read_text(encoding="utf-8")
+    for key, value in values.items():
+        name = key.rpartition(".")[2]
+        text = re.sub(rf"\b{name} = [^\s,}}]+(?=.*# fitted)", f"{name} = {value!r}", text)
+    ENGINES.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
