@@ -79,6 +79,8 @@ class ModelArchitecture:
         Mixture of experts and latent attention, or None.
     sliding_window_tokens, sliding_layers
         Window of local attention, and how many layers have it; None and 0 where there is none.
+    joint_qk_norm
+        Whether queries and keys are normalised over all heads at once: GPUs that share the heads sum up squares first.
     dtype, expert_dtype, kv_dtype
         Number formats of the weights, of the routed experts' weights, and of the KV cache.
     source, note
@@ -100,6 +102,7 @@ class ModelArchitecture:
     mla: LatentAttention | None = None
     sliding_window_tokens: int | None = None
     sliding_layers: int = 0
+    joint_qk_norm: bool = False
     dtype: str = "bf16"
     expert_dtype: str = "bf16"
     kv_dtype: str = "bf16"

@@ -128,7 +128,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_seqs=groups * settings.max_num_seqs,
             max_num_batched_tokens=groups * settings.max_num_batched_tokens,
             async_scheduling=is_asynchronous(settings),
-            graph_tokens_max=version.graph_tokens_max,
+            graph_tokens_max=graph_tokens_max(settings),
             prompt_graphs=version.prompt_graphs,
             host=host_costs(settings),
         )
@@ -171,6 +171,17 @@ def is_asynchronous(settings: EngineSpec) -> bool:
     if settings.async_scheduling is not None:
         return settings.async_scheduling
     return engine_version(settings.version).async_scheduling
+
+
+def graph_tokens_max(settings: EngineSpec) -> int:
+    """Return the most tokens of a step that runs as a CUDA graph: as the scenario says, else as the version does.
+
+    No more than twice the largest batch is captured, nor than a step may hold (vLLM, ``_set_cudagraph_sizes``).
+    """
+    if settings.graph_tokens_max is not None:
+        return min(settings.graph_tokens_max, settings.max_num_batched_tokens)
+    largest = engine_version(settings.version).graph_tokens_max
+    return min(largest, 2 * settings.max_num_seqs, settings.max_num_batched_tokens)
 
 
 def host_costs(settings: EngineSpec) -> HostCosts:

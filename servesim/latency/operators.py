@@ -130,6 +130,13 @@ EXPERTS_KERNELS = 6
 """Choice of experts, sorting, the two multiplications, the activation between them, the weighted sum."""
 
 
+JOINT_NORM_KERNELS = 2
+"""The squares' sums, and the scaling, of queries and keys that are normalised over all heads at once."""
+
+JOINT_NORM_BYTES = 8
+"""Two sums of squares of a token, of its queries and its keys, of 32 bits each."""
+
+
 def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
     """Return what one of a replica's GPUs runs in a step of *model*.
 
@@ -152,7 +159,8 @@ def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
         experts=_experts(model, parallelism),
         attention=_attention(model, tensor_parallel),
         elementwise_kernels=LAYER_KERNELS * (model.layers - model.moe_layers)
-        + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers,
+        + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers
+        + JOINT_NORM_KERNELS * model.layers * model.joint_qk_norm,
         elementwise_bytes=_elementwise_elements(model, tensor_parallel) * ACTIVATION_BYTES,
         all_reduces=_all_reduces(model, parallelism),
     )
@@ -219,7 +227,7 @@ def _latent_matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
 
 
 def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[AllReduces, ...]:
-    """After the attention and the dense MLP within a group, after the experts over all groups."""
+    """After the attention and the dense MLP within a group, after the experts over all groups, in a joint norm."""
     token_bytes = model.hidden_size * ACTIVATION_BYTES
     found = [
         AllReduces(
@@ -227,6 +235,11 @@ def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[Al
         ),
         AllReduces(
             ranks=parallelism.expert_ranks, token_bytes=parallelism.data * token_bytes, count=model.moe_layers
+        ),
+        AllReduces(
+            ranks=parallelism.tensor,
+            token_bytes=JOINT_NORM_BYTES,
+            count=model.layers * model.joint_qk_norm,
         ),
     ]
     return tuple(sums for sums in found if sums.ranks > 1 and sums.count)

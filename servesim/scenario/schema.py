@@ -145,6 +145,12 @@ class EngineSpec(_Section):
         description="Whether the host prepares the next step while the GPU computes this one; null: as the "
         "engine's version does by default (vLLM: since 0.14).",
     )
+    graph_tokens_max: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most tokens of a step that runs as a CUDA graph, what vLLM calls max_cudagraph_capture_size; "
+        "null: what the engine's version captures, at most twice max_num_seqs.",
+    )
     encoder_s_per_token: float | None = Field(
         default=None,
         ge=0,
