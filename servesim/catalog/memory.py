@@ -140,7 +140,7 @@ def _weight_bytes(model: ModelArchitecture, parallelism: Parallelism) -> int:
         return model.weight_bytes // parallelism.tensor
     matrices = 1 if model.tied_embeddings or parallelism.pipeline > 1 else 2
     embeddings = matrices * model.embedding_parameters * model.embedding_element_bytes / parallelism.tensor
-    dense = model.dense_parameters * BYTES_PER_ELEMENT[model.dtype] / parallelism.tensor
+    dense = model.dense_bytes / parallelism.tensor
     routed = model.routed_parameters * BYTES_PER_ELEMENT[model.expert_dtype] / parallelism.expert_ranks
     return round(embeddings + (dense + routed) / parallelism.pipeline)
 

@@ -102,8 +102,8 @@ class KernelCoefficients:
         return self._find(Mixed, "mixed.bf16", first=FLASH_ATTENTION_2[name])
 
     def all_reduce(self) -> AllReduce:
-        """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`."""
-        over_pcie = self.gpu.link is self.gpu.pcie
+        """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`, where none were measured."""
+        over_pcie = self.gpu.link is self.gpu.pcie and "all_reduce" not in fitted(relative(self.gpu))
         return self._find(AllReduce, "all_reduce", first=PCIE_RELATIVE if over_pcie else None)
 
     def elementwise(self) -> Elementwise:
@@ -135,6 +135,8 @@ def relative(gpu: Gpu) -> str:
 def compute_dtype(gpu: Gpu, dtype: str) -> str:
     """Return the format in which *gpu* multiplies weights of *dtype*: 16 bits for what it lacks."""
     wanted = COMPUTE_DTYPE[dtype]
+    if dtype == "mxfp4" and relative(gpu) == "b200-sxm":
+        return "fp8"  # activations are quantised, too: what the tables of Blackwell have
     return wanted if getattr(gpu, f"{wanted}_flops_per_s", None) else "fp16"
 
 

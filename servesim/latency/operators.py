@@ -186,7 +186,7 @@ def launched_kernels(model: ModelArchitecture, parallelism: Parallelism) -> int:
 
 
 def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
-    hidden, layers, dtype = model.hidden_size, model.layers, model.dtype
+    hidden, layers, dtype = model.hidden_size, model.layers, model.attention_dtype
     if model.mla:
         found = _latent_matrices(model, ranks)
     else:
@@ -212,7 +212,7 @@ def _mlp(model: ModelArchitecture, width: float, layers: int) -> list[Matrix]:
 
 def _latent_matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
     """Compress queries, keys and values (not split), expand them for this GPU's heads, and the output."""
-    mla, layers, dtype, hidden = model.mla, model.layers, model.dtype, model.hidden_size
+    mla, layers, dtype, hidden = model.mla, model.layers, model.attention_dtype, model.hidden_size
     assert mla is not None
     heads = model.heads / ranks
     query_width = heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)

@@ -42,10 +42,10 @@ RECIPES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("Llama-3.1-70B", "h200_sxm", "fp8"): {"kv_dtype": "fp8"} | _ASYNC,
     ("MiniMax-M2.5", "b200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
     ("MiniMax-M2.5", "h200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
-    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
     ("Kimi-K2.5", "b200_sxm", "int4"): {"gpu_memory_utilization": 0.95},
     ("Kimi-K2.5", "h200_sxm", "int4"): {"gpu_memory_utilization": 0.95, "max_num_seqs": None},
-    ("Kimi-K2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+    ("Kimi-K2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
 }
 """How the harness started vLLM, where that differs from the defaults; ``max_num_seqs`` None is the concurrency.
 
