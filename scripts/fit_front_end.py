@@ -41,8 +41,8 @@ GRID: dict[str, tuple[float, ...]] = {
 }
 PRIORS = {"engine.host.eager_kernel_s": 2.5e-5, "engine.front_end.stream_s": 2e-3}
 """Medians before any fit. Kernels: decode steps without graphs that are published, over their kernels: Llama-3.1-8B on
-an H100, 8.4 ms where a graph takes 5.1 (cloudai.pt), 22 us; Qwen2.5-Omni-7B's thinker on an A800 in vLLM, 22 ms where a
-graph takes 13 (vllm-omni issue 7960), 65 us, not compiled. Stream: two hops between processes and an event of a stream,
+an H100, 8.4 ms where a graph takes 5.1 (cloudai.pt), 26 us; Qwen2.5-Omni-7B's thinker on an A800 in vLLM, 22 ms where a
+graph takes 13 (vllm-omni issue 7960), 78 us, not compiled. Stream: two hops between processes and an event of a stream,
 by estimate."""
 
 PRIOR_FACTOR = 2.0

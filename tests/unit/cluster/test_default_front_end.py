@@ -38,7 +38,9 @@ def test_a_request_passes_the_front_end_of_its_engine():
     assert (changed["front_end_s"], changed["stream_s"]) == (first["front_end_s"], 0.25)
 
 
-@pytest.mark.parametrize("overrides", [[f"{FRONT_END}=none"], ["cluster.pools.main.latency={name: linear, base_s: 0.01}"]])
+@pytest.mark.parametrize(
+    "overrides", [[f"{FRONT_END}=none"], ["cluster.pools.main.latency={name: linear, base_s: 0.01}"]]
+)
 def test_none_is_none(overrides):
     """Switched off, or with a latency model of whole steps, it leaves no trace."""
     result = run(*overrides)
