@@ -1,4 +1,4 @@
-"""Fit the parametric client pools in ``servesim/servegen/``, and their datasheets, to ServeGen's release in ``../shared``.
+"""Fit the client pools in ``servesim/servegen/``, and their datasheets, to ServeGen's release in ``../shared``.
 
 What is kept of a client are fitted numbers: its mean rate, how that changes, the CV of its gaps, quantiles of its
 lengths. Run without arguments to rewrite the files; ``docs/model/client-pools.md`` tells the model and its error.
