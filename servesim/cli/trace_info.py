@@ -99,6 +99,8 @@ def _facts(info: TraceInfo) -> dict[str, str]:
     facts["span"] = span_text(numbers["span_s"])
     peak = count_text(numbers["peak_1s"])
     facts["rate"] = f"{number_text(numbers['rate_per_s'])} requests/s, at most {peak} in 1 s"
+    if numbers["arrivals"] < numbers["requests"]:
+        facts["rate"] += f", of the {count_text(numbers['arrivals'])} that wait for no other"
     facts["burstiness"] = (
         f"CV {number_text(numbers['gap_cv'])}, D@1s {number_text(numbers['dispersion_1s'])}, "
         f"{ratio_text(numbers['zero_gap_ratio'])} of gaps are 0"
