@@ -131,7 +131,7 @@ class _Totals:
         if len(arrivals := open_arrivals(frame)):
             self._arrive(arrivals)
         self._requests += frame.height
-        self._sums += [frame[name].cast(pl.Int64).sum() for name in ("prompt_tokens", "output_tokens")]
+        self._sums += [float(frame[name].cast(pl.Int64).sum()) for name in ("prompt_tokens", "output_tokens")]
 
     def _arrive(self, arrivals: Floats) -> None:
         before = self._last_s if self._arrivals else float(arrivals[0])
