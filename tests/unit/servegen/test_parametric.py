@@ -14,10 +14,12 @@ import polars as pl
 import pytest
 from workloads import collect
 
+from servesim.errors import TraceError
 from servesim.servegen.parametric import LEVELS, PoolName, between, pool_file, shipped_name, shipped_pool
 from servesim.servegen.pool import ClientPool
 from servesim.servegen.read import read_pool
 from servesim.traces.datasheets import UNKNOWN, datasheet_beside, datasheet_path, read_datasheet, sha256_of
+from servesim.traces.detect import detect
 
 SOURCES = {
     "language": "language.m-large",
@@ -95,6 +97,16 @@ def test_a_shipped_pool_has_its_datasheet(name: PoolName) -> None:
     assert (sheet.reader, sheet.rows, sheet.sha256) == ("servegen", CLIENTS[name], sha256_of(pool_file(name)))
     assert "clients do not move together" in sheet.known_defects
     assert UNKNOWN not in sheet.model_dump().values()
+
+
+def test_a_shipped_pool_is_no_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that take requests say what it is, and how to name it in a workload."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TraceError, match="language: a client pool") as caught:
+        detect(Path("language"))
+    assert "pool: NAME" in str(caught.value)
+    with pytest.raises(TraceError, match="chat: no such file or folder"):
+        read_pool(Path("chat"))
 
 
 def test_a_shipped_pool_is_meant_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
