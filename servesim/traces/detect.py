@@ -22,8 +22,8 @@ from servesim.workload.registries import READERS
 
 _INSTEAD = {
     "client pool": "a YAML file with workload: {generator: {name: servegen, path: ...}}, or pool: NAME for one that "
-    "ships, stands for requests of its clients, and can be given in place of a trace; servesim trace info tells what is "
-    "in the pool",
+    "ships, stands for requests of its clients, and can be given in place of a trace; servesim trace info tells what "
+    "is in the pool",
     "serverless log": "servesim trace info tells what is in it",
 }
 """What to do with files of other kinds."""
