@@ -1,4 +1,4 @@
-"""Fit the parametric client pools in ``servesim/servegen/`` to ServeGen's release in ``../shared``.
+"""Fit the client pools in ``servesim/servegen/``, and their datasheets, to ServeGen's release in ``../shared``.
 
 What is kept of a client are fitted numbers: its mean rate, how that changes, the CV of its gaps, quantiles of its
 lengths. Run without arguments to rewrite the files; ``docs/model/client-pools.md`` tells the model and its error.
@@ -7,6 +7,7 @@ lengths. Run without arguments to rewrite the files; ``docs/model/client-pools.m
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,27 @@ import polars as pl
 from numpy.typing import NDArray
 
 from servesim.servegen.lengths import pooled
-from servesim.servegen.parametric import LEVELS
+from servesim.servegen.parametric import LEVELS, unfold
 from servesim.servegen.pool import WINDOW_S, WINDOWS_PER_6H, ClientPool
 from servesim.servegen.read import read_pool
 from servesim.servegen.renewal import Gaps
+from servesim.traces.datasheets import datasheet_path, write_datasheet
+from servesim.traces.pool_info import datasheet_of_pool, info_of
+from servesim.workload.datasheet import Datasheet
 
 ROOT = Path(__file__).resolve().parents[1]
 RELEASE = ROOT.parent / "shared" / "traces" / "servegen"
 POOLS = {"language": "language.m-large", "reason": "reason.deepseek-r1", "multimodal": "multimodal.mm-image"}
 UNUSED = ("audio_tokens", "audio_count", "video_tokens", "video_count")
 """Fields of the release that are 0 everywhere."""
+
+LACKING = (
+    "a client's lengths do not change over the days",
+    "days differ by chance only",
+    "clients do not move together",
+    "no sessions and no prefixes: the release has none",
+)
+"""What the pools do not have of the release's."""
 
 WINDOWS_PER_DAY = 144
 HOUR = 6
@@ -133,13 +145,33 @@ def as_toml(source: str, pool: ClientPool, clients: list[dict[str, Any]]) -> str
     return "\n".join(lines) + "\n"
 
 
+def datasheet(path: Path, source: str) -> Datasheet:
+    """Return the datasheet of the pool at *path*, which was fitted to *source*."""
+    pool = unfold(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
+    sheet = datasheet_of_pool(
+        info_of(pool, path=path, form="parametric"),
+        motivation="Load that is composed client by client, without the release at hand.",
+        collection=f"Fitted by scripts/fit_client_pools.py to the clients of {source} in ServeGen's release (Xiang et "
+        "al., NSDI 2026; github.com/alibaba/ServeGen @f891d118), whose requests Alibaba Cloud served.",
+        preprocessing="Of a client that ever sends, numbers are kept, to four digits, and no row: its mean rate, how "
+        "often and for how long it is active, the daily cycle and correlation of its rate, the CV of its gaps, "
+        "quantiles of its lengths. Fields that are 0 everywhere are left out.",
+        uses="Generator servegen, to compare policies and sizes under uneven clients. docs/model/client-pools.md tells "
+        "how near the release it is; what depends on single days needs the release.",
+        licence="Apache-2.0, as the release",
+    )
+    return sheet.model_copy(update={"known_defects": (*LACKING, *sheet.known_defects)})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "servesim" / "servegen")
     out = parser.parse_args().out
     for name, source in POOLS.items():
         pool = read_pool(RELEASE / f"{source}.trace.parquet")
-        (out / f"{name}.toml").write_text(as_toml(source, pool, fit(pool)), encoding="utf-8")
+        path = out / f"{name}.toml"
+        path.write_text(as_toml(source, pool, fit(pool)), encoding="utf-8")
+        write_datasheet(datasheet(path, source), datasheet_path(path))
 
 
 if __name__ == "__main__":

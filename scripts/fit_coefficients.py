@@ -54,6 +54,7 @@ class Device:
     bytes_per_s: float
     link_bytes_per_s: float
     multiprocessors: int
+    cache_bytes: float
     flops_per_s: dict[str, float]
 
     def peaks(self, dtype: str) -> e.Peaks:
@@ -63,6 +64,7 @@ class Device:
             flops_per_s=self.flops_per_s[kind],
             bytes_per_s=self.bytes_per_s,
             multiprocessors=self.multiprocessors,
+            cache_bytes=self.cache_bytes,
         )
 
 
@@ -70,13 +72,20 @@ def device(name: str) -> Device:
     """Return the peaks of the catalog; GB200 is not in it and has those of the tables' own device file."""
     if name == "gb200":
         flops = {"bf16": 2500e12, "fp8": 5000e12, "nvfp4": 10000e12}
-        return Device(bytes_per_s=8e12, link_bytes_per_s=900e9, multiprocessors=152, flops_per_s=flops)
+        return Device(
+            bytes_per_s=8e12,
+            link_bytes_per_s=900e9,
+            multiprocessors=152,
+            cache_bytes=126e6,
+            flops_per_s=flops,
+        )
     found = catalog_gpu(name)
     formats = {"bf16": found.bf16_flops_per_s, "fp8": found.fp8_flops_per_s, "nvfp4": found.fp4_flops_per_s}
     return Device(
         bytes_per_s=found.memory_bandwidth_bytes_per_s,
         link_bytes_per_s=found.link.bandwidth_bytes_per_s,
         multiprocessors=found.multiprocessors,
+        cache_bytes=found.cache_bytes,
         flops_per_s={dtype: rate for dtype, rate in formats.items() if rate},
     )
 
@@ -119,7 +128,7 @@ ALL_REDUCE_SEARCH = {
     "lower": (1e-6, 0.0, 0.02, 0.0),
     "upper": (5e-5, 3e-5, 1.0, 3.0),
 }
-ELEMENTWISE_SEARCH = {"start": (2e-6, 1.0), "lower": (0.5e-6, 0.1), "upper": (1e-5, 4.0)}
+ELEMENTWISE_SEARCH = {"start": (2e-6, 1.0, 0.8), "lower": (0.5e-6, 0.1, 0.3), "upper": (1e-5, 4.0, 1.0)}
 
 
 def predict_gemm(c: e.Gemm, table: Table, *, peaks: e.Peaks, dtype: str) -> Floats:
@@ -230,8 +239,11 @@ def predict_all_reduce(c: e.AllReduce, table: Table, *, link_bytes_per_s: float)
 
 def predict_elementwise(c: e.Elementwise, table: Table) -> Floats:
     """Return the seconds of every row."""
-    peaks = e.Peaks(flops_per_s=1.0, bytes_per_s=1.0, multiprocessors=1)
-    found: Floats = e.elementwise_s(c, peaks, table.columns["at_peak_s"], 1)
+    x = table.columns
+    peaks = e.Peaks(
+        flops_per_s=1.0, bytes_per_s=x["bytes_per_s"], multiprocessors=1, cache_bytes=x["cache_bytes"]
+    )
+    found: Floats = e.elementwise_s(c, peaks, x["moved_bytes"], 1)
     return found
 
 

@@ -241,15 +241,19 @@ class Tables:
         return _table(frame, ["message_size", "num_gpus"])
 
     def elementwise(self) -> Table:
-        """Return norms, rotations and activations of Llama-3.1-8B, with what they move over the peak bandwidth."""
+        """Return norms, rotations and activations of Llama-3.1-8B, with what they move and the GPU's peaks."""
         widths = {"layernorm": 4 * 4096, "rotary_emb": 2 * 40 * 128, "act_fn": 3 * 14336}
-        moved, seconds = [], []
+        columns: dict[str, list[float]] = {"moved_bytes": [], "bytes_per_s": [], "cache_bytes": []}
+        seconds = []
         for gpu in PROFILES:
+            device = catalog_gpu(gpu)
             for layer, tokens, time_us in self._profile(gpu, "dense").iter_rows():
                 if layer in widths:
-                    moved.append(2.0 * widths[layer] * tokens / catalog_gpu(gpu).memory_bandwidth_bytes_per_s)
+                    columns["moved_bytes"].append(2.0 * widths[layer] * tokens)
+                    columns["bytes_per_s"].append(device.memory_bandwidth_bytes_per_s)
+                    columns["cache_bytes"].append(device.cache_bytes)
                     seconds.append(time_us * 1e-6)
-        return Table({"at_peak_s": np.array(moved)}, np.array(seconds))
+        return Table({name: np.array(values) for name, values in columns.items()}, np.array(seconds))
 
     def _profile(self, gpu: str, name: str) -> pl.DataFrame:
         folder = self.root / "layer_profiles" / "profile_v1" / PROFILES[gpu]

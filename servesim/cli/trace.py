@@ -26,7 +26,8 @@ AnyFile = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="A trace, a YAML file with a workload: block, a client pool, or a serverless log.",
+        help="A trace, a YAML file with a workload: block, a client pool (language, reason and multimodal ship), or a "
+        "serverless log.",
         show_default=False,
     ),
 ]

@@ -28,6 +28,8 @@ def generate_trace(spec: Path, out: Path, *, to: str | None, overrides: list[str
 
     generated = generate_any(read_spec(spec, overrides), out, to=to, lossy=lossy)
     _tell(out, generated.written)
+    for defect in generated.sheet.known_defects[len(generated.written.lost) :]:
+        print(f"note: {defect}", file=sys.stderr)
     write(f"{generated.sheet.composition}\nsha256 {generated.sheet.sha256}\n")
     return OK
 

@@ -99,6 +99,8 @@ def _facts(info: TraceInfo) -> dict[str, str]:
     facts["span"] = span_text(numbers["span_s"])
     peak = count_text(numbers["peak_1s"])
     facts["rate"] = f"{number_text(numbers['rate_per_s'])} requests/s, at most {peak} in 1 s"
+    if numbers["arrivals"] < numbers["requests"]:
+        facts["rate"] += f", of the {count_text(numbers['arrivals'])} that wait for no other"
     facts["burstiness"] = (
         f"CV {number_text(numbers['gap_cv'])}, D@1s {number_text(numbers['dispersion_1s'])}, "
         f"{ratio_text(numbers['zero_gap_ratio'])} of gaps are 0"
@@ -106,7 +108,24 @@ def _facts(info: TraceInfo) -> dict[str, str]:
     if numbers["correlation"] is not None:
         facts["lengths"] = f"correlation of prompt and output {round(numbers['correlation'], 2) + 0.0:.2f}"
     facts |= _optional_facts(numbers)
+    if (prefixes := _prefixes(info)) is not None:
+        facts["prefixes"] = prefixes
     return facts
+
+
+def _prefixes(info: TraceInfo) -> str | None:
+    """Return what is told of shared prefixes; None of a trace that has none."""
+    if (prefix := info.statistics["prefix"]) is not None:
+        size = f" of {prefix['block_tokens']} tokens" if prefix["block_tokens"] else ""
+        return (
+            f"{count_text(prefix['blocks'])} blocks{size}, {count_text(prefix['distinct_blocks'])} distinct: "
+            f"hit ceiling {ratio_text(prefix['hit_ceiling_ratio'])}"
+        )
+    if (reused := info.notes.get("blocks_reused_ratio")) is not None:
+        return f"{ratio_text(float(reused))} of the blocks are those of the agent's previous request"
+    if info.detected is not None and info.detected.reader == "ragpulse":
+        return "not told: the lengths of chunks are in a file of their own (chunks: of the reader ragpulse)"
+    return None
 
 
 def _optional_facts(numbers: Mapping[str, Any]) -> dict[str, str]:
@@ -116,12 +135,6 @@ def _optional_facts(numbers: Mapping[str, Any]) -> dict[str, str]:
         facts["sessions"] = (
             f"{count_text(sessions['sessions'])} of {turns['mean']:.2f} turns (p50 {turns['p50']:g}, "
             f"max {turns['max']:g}), {ratio_text(sessions['multi_turn_ratio'])} have several"
-        )
-    if (prefix := numbers["prefix"]) is not None:
-        size = f" of {prefix['block_tokens']} tokens" if prefix["block_tokens"] else ""
-        facts["prefixes"] = (
-            f"{count_text(prefix['blocks'])} blocks{size}, {count_text(prefix['distinct_blocks'])} distinct: "
-            f"hit ceiling {ratio_text(prefix['hit_ceiling_ratio'])}"
         )
     for name in ("models", "tenants"):
         if numbers[name]:

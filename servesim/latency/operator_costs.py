@@ -80,6 +80,7 @@ class _Costs:
             flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
+            cache_bytes=gpu.cache_bytes,
         )
 
     def _matrix(self, matrix: Matrix) -> Grid:

@@ -202,4 +202,5 @@ class Roofline:
             flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
+            cache_bytes=gpu.cache_bytes,
         )

@@ -117,7 +117,7 @@ def request_metrics(requests: pl.DataFrame, gaps_s: NDArray[np.float64] | None =
     duration_s = float(ends.max()) - float(requests["arrival_s"].min())  # type: ignore[arg-type]
     if duration_s > 0:
         metrics["requests_per_s"] = requests.height / duration_s
-        metrics["output_tokens_per_s"] = float(requests["output_tokens"].sum()) / duration_s
+        metrics["output_tokens_per_s"] = float(requests["output_tokens"].cast(pl.Float64).sum()) / duration_s
     return metrics
 
 

@@ -87,7 +87,7 @@ def _offered(accepted: pl.LazyFrame) -> tuple[RequestMix | None, float | None]:
     prompt = pl.col("prompt_tokens").cast(pl.Float64)
     output = pl.when(done).then("output_tokens").otherwise("output_tokens_target").cast(pl.Float64)
     columns = accepted.collect_schema()
-    encoded = [pl.col(name) for name in ("image_tokens", "audio_tokens") if name in columns]
+    encoded = [pl.col(name).cast(pl.Int64) for name in ("image_tokens", "audio_tokens") if name in columns]
     sums = accepted.select(
         requests=pl.len(),
         prompt=prompt.sum(),

@@ -1,7 +1,9 @@
 """A client pool from requests of one's own: rates, gaps and lengths of each client, in the form of the release.
 
-Gaps are fitted window by window: Gamma and Weibull by maximum likelihood, the likelier one is kept. Windows of few
-requests say nothing about gaps and are taken as Poisson.
+Gaps are fitted window by window: Gamma and Weibull by maximum likelihood, the likelier one is kept. n gaps have a CV of
+sqrt(n - 1) at most, so a Weibull law of a larger one, which follows the many tiny gaps of a bursty window, is never
+kept: what is generated would be far burstier than the window. Windows of few requests say nothing about gaps and are
+taken as Poisson.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from servesim.errors import TraceError
 from servesim.servegen.lengths import RATIO_BINS, length_table
 from servesim.servegen.pool import ACTIVITY, WINDOW_S, WINDOWS_PER_6H, ClientPool, client_pool
+from servesim.servegen.renewal import weibull_cv
 
 FEWEST_REQUESTS = 10
 """Gaps are fitted in windows of at least so many requests; the release has no windows of fewer."""
@@ -117,9 +120,10 @@ def _fits(gaps: Floats, sizes: NDArray[np.int64]) -> dict[str, NDArray[np.generi
     variance = np.maximum(mean((gaps - np.repeat(average, sizes)) ** 2), 0.0)
     shape = gamma_shape(np.log(average) - mean_log)
     weibull_shape, weibull_scale = _weibull(log, sizes, starts, mean_log)
-    is_weibull = _weibull_likelihood(weibull_shape, weibull_scale, mean_log) > _gamma_likelihood(
+    likelier = _weibull_likelihood(weibull_shape, weibull_scale, mean_log) > _gamma_likelihood(
         shape, average / shape, mean_log
     )
+    is_weibull = likelier & (weibull_cv(weibull_shape) <= np.sqrt(sizes - 1))
     return {
         "cv": np.sqrt(variance) / average,
         "weibull": is_weibull,

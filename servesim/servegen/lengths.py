@@ -17,6 +17,12 @@ from numpy.typing import NDArray
 
 from servesim.errors import TraceError
 
+FIELDS = (
+    *("input_tokens", "text_tokens", "output_tokens", "reason_ratio"),
+    *("image_tokens", "image_count", "audio_tokens", "audio_count", "video_tokens", "video_count"),
+)
+"""What histograms can be of."""
+
 RATIO_BINS = 501
 """A value of the field ``reason_ratio`` is a share of the output in 501sts."""
 
@@ -100,8 +106,12 @@ def length_table(rows: pl.DataFrame, values: Ints, weights: Floats, where: str |
     Raises
     ------
     TraceError
-        If values and weights differ in number, a value is negative, or a weight is no number above 0.
+        If a field is unknown, values and weights differ in number, a value is negative, or a weight is no number above
+        0.
     """
+    if wrong_fields := [field for field in rows["field"].unique(maintain_order=True) if field not in FIELDS]:
+        row = int(rows["field"].eq(wrong_fields[0]).arg_max() or 0)
+        raise TraceError(f"{where}: row {row + 1}: field: {unknown_field(wrong_fields[0])}")
     stops = rows["size"].cast(pl.Int64).cum_sum()
     expected = int(stops[-1]) if rows.height else 0
     if not len(values) == len(weights) == expected:
@@ -116,15 +126,23 @@ def length_table(rows: pl.DataFrame, values: Ints, weights: Floats, where: str |
         if wrong.any():
             place = int(np.argmax(wrong))
             row = int((stops > place).arg_max() or 0)
-            whose = f"client {rows['client'][row]!r}, six hours {rows['window6h'][row]}, {rows['field'][row]}"
-            raise TraceError(
-                f"{where}: row {row + 1}: {whose}: unusable {what} (got {column[place].item()!r}). "
-                f"expected {'0 to 2**31' if what == 'value' else 'a number above 0'}"
-            )
+            got, field = column[place].item(), rows["field"][row]
+            raise TraceError(f"{where}: row {row + 1}: {field}: {unusable(what, got)}")
     table = rows.select(
         pl.col("client").cast(pl.Int64), pl.col("window6h").cast(pl.Int64), pl.col("field").cast(pl.String)
     ).with_columns(start=stops - rows["size"].cast(pl.Int64), stop=stops)
     return LengthTable(table.filter(pl.col("stop") > pl.col("start")), values.astype(np.int32), weights)
+
+
+def unknown_field(field: object) -> str:
+    """Return what is wrong with the name of a field."""
+    return f"unknown (got {field!r}). expected any of {', '.join(FIELDS)}"
+
+
+def unusable(what: str, got: object) -> str:
+    """Return what is wrong with a value or a count of a histogram."""
+    expected = "0 to 2**31" if what == "value" else "a number above 0"
+    return f"unusable {what} (got {got!r}). expected {expected}"
 
 
 def pooled(table: LengthTable, numbers: Ints, shares: Floats) -> tuple[Ints, Floats]:

@@ -19,8 +19,8 @@ import numpy as np
 import polars as pl
 
 from servesim.errors import TraceError
-from servesim.servegen.lengths import RATIO_BINS, LengthTable, length_table
-from servesim.servegen.pool import WINDOW_S, WINDOWS_PER_6H, ClientPool, client_pool
+from servesim.servegen.lengths import FIELDS, RATIO_BINS, LengthTable, length_table, unknown_field, unusable
+from servesim.servegen.pool import WINDOW_S, WINDOWS_PER_6H, ClientPool, check_activity, client_pool
 from servesim.workload.checks import ROW, check_numbers, first_wrong
 from servesim.workload.content import first_line, opened
 
@@ -92,7 +92,7 @@ def _activity(path: Path, client: int) -> pl.DataFrame:
         got = active["pattern"][wrong[0]]
         raise TraceError(f"{path}: row {wrong[1]}: pattern: unknown (got {got!r}). expected Gamma or Weibull")
     requests = pl.col("rate_per_s") * WINDOW_S
-    return active.select(
+    active = active.select(
         pl.col(ROW),
         pl.lit(client, dtype=pl.Int64).alias("client"),
         (pl.col("start_s") / WINDOW_S).alias("window"),
@@ -105,6 +105,8 @@ def _activity(path: Path, client: int) -> pl.DataFrame:
         pl.col("shape"),
         pl.col("scale"),
     )
+    check_activity(active, path)
+    return active
 
 
 def _lengths(datasets: dict[int, Path], folder: Path) -> LengthTable:
@@ -115,6 +117,8 @@ def _lengths(datasets: dict[int, Path], folder: Path) -> LengthTable:
         for start, fields in _document(path).items():
             window = _six_hours(start, path)
             for field, text in fields.items():
+                if field not in FIELDS:
+                    raise TraceError(f"{path}: {start}: field: {unknown_field(field)}")
                 found, shares = _histogram(text, f"{path}: {start}: {field}", bins=field == "reason_ratio")
                 rows.append((client, window, field, len(found)))
                 values.append(found)
@@ -169,6 +173,13 @@ def _histogram(text: object, where: str, *, bins: bool) -> tuple[np.ndarray[Any,
             value for value in values.tolist() if not math.isfinite(value) or value != math.floor(value)
         )
         raise TraceError(f"{where}: no whole number of tokens (got {got!r}). expected whole numbers")
+    for unfit, column, what in (
+        ((values < 0) | (values >= 2**31), values, "value"),
+        (~(np.isfinite(weights) & (weights >= 0)), weights, "count"),
+    ):
+        if unfit.any():
+            got = column[unfit][0].item()
+            raise TraceError(f"{where}: {unusable(what, int(got) if what == 'value' else got)}")
     order = np.argsort(values, kind="stable")
     kept = order[weights[order] != 0]
     return values[kept].astype(np.int64), weights[kept]

@@ -33,6 +33,8 @@ def read_packed(trace: Path) -> ClientPool:
     TraceError
         If a file is missing or its content cannot be taken as it is.
     """
+    if not trace.exists():
+        raise TraceError(f"{trace}: no such file or folder. expected a client pool")
     if not trace.name.endswith(TRACE_END):
         raise TraceError(
             f"{trace}: not a client pool (got {trace.name!r}). expected NAME{TRACE_END}, or a folder"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -39,8 +39,21 @@ Floats = NDArray[np.float64]
 @cache
 def shipped_pool(name: PoolName) -> ClientPool:
     """Return the parametric pool *name*, unfolded once per process: experiments build it for every run."""
-    document = tomllib.loads((files("servesim.servegen") / f"{name}.toml").read_text(encoding="utf-8"))
-    return unfold(name, document)
+    return unfold(name, tomllib.loads(pool_file(name).read_text(encoding="utf-8")))
+
+
+def pool_file(name: PoolName) -> Path:
+    """Return the file of the parametric pool *name*, which has its datasheet beside it."""
+    return Path(__file__).with_name(f"{name}.toml")
+
+
+def shipped_name(path: Path) -> PoolName | None:
+    """Return which pool that ships *path* means: its file, or its name where there is no such file; None: none."""
+    names: tuple[PoolName, ...] = get_args(PoolName)
+    for name in names:
+        if path.absolute() == pool_file(name) or (str(path) == name and not path.exists()):
+            return name
+    return None
 
 
 def unfold(name: str, document: dict[str, Any]) -> ClientPool:

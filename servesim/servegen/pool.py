@@ -86,14 +86,7 @@ def client_pool(
     activity = activity.filter(pl.col("requests") > 0)
     if activity.is_empty():
         raise TraceError(f"{where}: no client is ever active (got no requests). expected at least one")
-    for column in ("window", "requests", "cv", "shape", "scale"):
-        check_numbers(activity, column, where)
-    for column, least in (("cv", 0.0), ("shape", _SHAPE_MIN), ("scale", 0.0), ("window", 0)):
-        if wrong := first_wrong(activity, activity[column] < least):
-            got = activity[column][wrong[0]]
-            raise TraceError(
-                f"{where}: row {wrong[1]}: {column}: too small (got {got!r}). expected >= {least:g}"
-            )
+    check_activity(activity, where)
     if lengths.rows.is_empty():
         raise TraceError(f"{where}: no client has lengths (got none). expected histograms of at least one")
     if ROW in activity.columns:
@@ -116,6 +109,24 @@ def client_pool(
         lengths=lengths,
         lenders=_lenders(activity, lengths),
     )
+
+
+def check_activity(activity: pl.DataFrame, where: str | Path) -> None:
+    """Raise at the first number in active windows that is missing or out of range.
+
+    Raises
+    ------
+    TraceError
+        It names *where*, row and column.
+    """
+    for column in ("window", "requests", "cv", "shape", "scale"):
+        check_numbers(activity, column, where)
+    for column, least in (("cv", 0.0), ("shape", _SHAPE_MIN), ("scale", 0.0), ("window", 0)):
+        if wrong := first_wrong(activity, activity[column] < least):
+            got = activity[column][wrong[0]]
+            raise TraceError(
+                f"{where}: row {wrong[1]}: {column}: too small (got {got!r}). expected >= {least:g}"
+            )
 
 
 def _lenders(activity: pl.DataFrame, lengths: LengthTable) -> dict[int, int]:

@@ -7,6 +7,7 @@ Starts and Where to Find Them", EuroSys 2025. Per-minute series are in `servesim
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from servesim.serverless.files import Table, read_parts, read_table
 from servesim.serverless.log import ServerlessLog
 from servesim.serverless.schema import COMPONENTS
 from servesim.workload.checks import ROW
+from servesim.workload.files import csv_header
 from servesim.workload.source import rows_behind
 
 _LIMITS = (300, 400, 600, 800, 1000, 1200, 1400, 1600, 1800, 2200, 2600, 3000, 3400, 6600, 8200, 13000, 25800)
@@ -139,12 +141,17 @@ def read_requests(path: Path) -> ServerlessLog:
 def read_functions(path: Path) -> ServerlessLog:
     """Return the function table: ``funcID`` taken apart, the CPU request from the limit where it is missing.
 
+    The requests of a function are in a column ``requests`` or ``num_requests``.
+
     Raises
     ------
     TraceError
         If the file cannot be taken as it is.
     """
-    rows, checked = read_table(path, _FUNCTIONS)
+    table = _FUNCTIONS
+    if "requests" not in csv_header(path):
+        table = replace(table, numbers={**table.numbers, "invocations": "num_requests"})
+    rows, checked = read_table(path, table)
     there = set(rows.collect_schema())
     split = pl.col("function").str.split("---")
     pool = split.list.get(2, null_on_oob=True)

@@ -15,7 +15,7 @@ from servesim.traces.source import read_requests
 
 def is_pool(path: Path, *, reader: str | None = None) -> bool:
     """Return whether *path* is a client pool."""
-    return path.exists() and kind_of(path, reader=reader) == "client pool"
+    return kind_of(path, reader=reader) == "client pool"
 
 
 def compare_files(one: Path, other: Path) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from servesim.scenario.load import checked
 from servesim.traces.finding import CHECKSUM, Finding
 from servesim.workload.datasheet import Datasheet
 
+TOLD = ("motivation", "collection", "preprocessing", "uses", "licence")
+"""What no file tells about itself."""
+
 UNKNOWN = "Not known: whoever made the trace can tell."
 
 
@@ -118,9 +121,9 @@ def described(
     reader, parameters, rows, composition, rubric, known_defects
         As in `Datasheet`.
     told
-        ``motivation``, ``collection``, ``preprocessing``, ``uses``, ``licence``, as far as they are known.
+        Those of `TOLD` that are known.
     """
-    unknown = dict.fromkeys(("motivation", "collection", "preprocessing", "uses", "licence"), UNKNOWN)
+    unknown = dict.fromkeys(TOLD, UNKNOWN)
     return Datasheet(
         file=trace.name,
         reader=reader,

@@ -21,8 +21,9 @@ from servesim.workload.files import csv_header, jsonl_keys, parquet_columns
 from servesim.workload.registries import READERS
 
 _INSTEAD = {
-    "client pool": "a YAML file with workload: {generator: {name: servegen, path: ...}} stands for requests of its "
-    "clients, and can be given in place of a trace; servesim trace info tells what is in the pool",
+    "client pool": "a YAML file with workload: {generator: {name: servegen, path: ...}}, or pool: NAME for one that "
+    "ships, stands for requests of its clients, and can be given in place of a trace; servesim trace info tells what "
+    "is in the pool",
     "serverless log": "servesim trace info tells what is in it",
 }
 """What to do with files of other kinds."""
@@ -79,10 +80,10 @@ def detect(path: Path, *, reader: str | None = None) -> Detected:
     PluginError
         If *reader* is unknown.
     """
-    if not path.exists():
-        raise TraceError(f"{path}: no such file. expected a trace")
     if (is_a := kind_of(path, reader=reader)) != "requests":
         raise TraceError(f"{path}: a {is_a}. expected requests", hint=_INSTEAD[is_a])
+    if not path.exists():
+        raise TraceError(f"{path}: no such file. expected a trace")
     known = dict(signatures())
     if reader is not None:
         READERS.resolve(reader)

@@ -76,7 +76,7 @@ def generate(
         rows=written.rows,
         composition=totals.sentence(),
         rubric=rubric_of(findings),
-        known_defects=lost,
+        known_defects=[*lost, *_not_in_a_trace(spec.workload)],
         motivation="Requests for simulations, made from a description.",
         collection=f"Made by servesim {__version__} from {spec.name}, seed {spec.seed}: {origin}.",
         preprocessing="None.",
@@ -85,6 +85,16 @@ def generate(
     )
     write_datasheet(sheet, datasheet_path(out))
     return Generated(written=written, sheet=sheet)
+
+
+def _not_in_a_trace(workload: WorkloadSpec) -> list[str]:
+    """Return what decides arrivals in a simulation and is no part of the requests."""
+    if workload.max_concurrency is None:
+        return []
+    return [
+        f"times are those at which requests are due: workload.max_concurrency of {workload.max_concurrency} is no part "
+        "of a trace, but of the scenario that replays it"
+    ]
 
 
 def _origins(workload: WorkloadSpec) -> str:
@@ -121,7 +131,7 @@ class _Totals:
         if len(arrivals := open_arrivals(frame)):
             self._arrive(arrivals)
         self._requests += frame.height
-        self._sums += [float(frame[name].sum()) for name in ("prompt_tokens", "output_tokens")]
+        self._sums += [float(frame[name].cast(pl.Int64).sum()) for name in ("prompt_tokens", "output_tokens")]
 
     def _arrive(self, arrivals: Floats) -> None:
         before = self._last_s if self._arrivals else float(arrivals[0])
@@ -143,6 +153,7 @@ class _Totals:
         lengths = self._sums / max(self._requests, 1)
         numbers: dict[str, Any] = {
             "requests": self._requests,
+            "arrivals": self._arrivals,
             "span_s": span_s,
             "rate_per_s": self._arrivals / span_s if span_s else None,
             "gap_cv": variance**0.5 / mean if mean else None,

@@ -147,5 +147,7 @@ def composition(numbers: Mapping[str, Any]) -> str:
     bursts = "" if numbers["gap_cv"] is None else f" (CV {numbers['gap_cv']:.3g})"
     prompts, outputs = numbers["prompt_tokens"]["mean"], numbers["output_tokens"]["mean"]
     lengths = f"prompts of {prompts:,.0f} tokens on average, outputs of {outputs:,.0f}"
-    arrivals = f"{numbers['requests']:,} requests in {numbers['span_s']:,.0f} s{rate}{bursts}"
+    waiting = numbers["requests"] - numbers["arrivals"]
+    followed = f", which {waiting:,} more follow as their sessions go on" if waiting else ""
+    arrivals = f"{numbers['arrivals']:,} requests in {numbers['span_s']:,.0f} s{rate}{bursts}{followed}"
     return f"A row is a request. {arrivals}; {lengths}."

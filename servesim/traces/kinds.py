@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from servesim import serverless
 from servesim.errors import TraceError
 from servesim.servegen.packed import DATASET_COLUMNS, DATASET_END, TRACE_END
+from servesim.servegen.parametric import PoolName, shipped_name
 from servesim.servegen.pool import ACTIVITY
 from servesim.traces.datasheets import datasheet_beside
 from servesim.workload.files import parquet_columns
@@ -19,8 +20,8 @@ POOL_READER = "servegen"
 """What datasheets and ``--reader`` call client pools: the generator that takes them."""
 
 OTHERS = (
-    f"servesim trace info takes client pools too (NAME{TRACE_END} with NAME{DATASET_END} beside it, or a folder of "
-    f"chunk-*-trace.csv), and serverless logs ({', '.join(serverless.NAMES)})"
+    f"servesim trace info takes client pools too (NAME{TRACE_END} with NAME{DATASET_END} beside it, a folder of "
+    f"chunk-*-trace.csv, or {', '.join(get_args(PoolName))}), and serverless logs ({', '.join(serverless.NAMES)})"
 )
 """What there is beside traces of requests, for messages."""
 
@@ -61,6 +62,8 @@ def _log_or_requests(is_log: bool) -> Kind:
 
 
 def _is_pool(path: Path) -> bool:
+    if shipped_name(path) is not None:
+        return True
     if path.is_dir():
         return any(path.glob("chunk-*-trace.csv"))
     try:

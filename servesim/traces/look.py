@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from servesim.traces.datasheets import checksum
+from servesim.traces.datasheets import TOLD, checksum, datasheet_beside
 from servesim.traces.info import TraceInfo, datasheet_of, trace_info
 from servesim.traces.kinds import kind_of
 from servesim.traces.log_info import LogInfo, datasheet_of_log, log_info, rows_of
@@ -42,7 +42,7 @@ def look(path: Path, *, reader: str | None = None) -> Info:
 
 
 def datasheet_for(info: Info) -> Datasheet:
-    """Return a datasheet of what *info* tells.
+    """Return a datasheet of what *info* tells, and of what the one beside the file tells that nobody can measure.
 
     Raises
     ------
@@ -50,5 +50,12 @@ def datasheet_for(info: Info) -> Datasheet:
         If it is not one file of data.
     """
     if isinstance(info, PoolInfo):
-        return datasheet_of_pool(info)
-    return datasheet_of_log(info) if isinstance(info, LogInfo) else datasheet_of(info)
+        sheet = datasheet_of_pool(info)
+    else:
+        sheet = datasheet_of_log(info) if isinstance(info, LogInfo) else datasheet_of(info)
+    beside = datasheet_beside(info.path)
+    if beside is None or beside.sha256 != sheet.sha256:
+        return sheet
+    told = {name: getattr(beside, name) for name in TOLD}
+    defects = dict.fromkeys([*beside.known_defects, *sheet.known_defects])
+    return sheet.model_copy(update=told | {"known_defects": tuple(defects)})

@@ -13,6 +13,7 @@ from servesim.errors import ServesimError
 from servesim.servegen.fit import FEWEST_REQUESTS
 from servesim.servegen.native import read_native
 from servesim.servegen.packed import DATASET_END, TRACE_END, dataset_beside, read_packed
+from servesim.servegen.parametric import pool_file, shipped_name, shipped_pool
 from servesim.servegen.pool import WINDOW_S, ClientPool
 from servesim.traces.arrival_checks import daily_cycle, drift
 from servesim.traces.datasheets import described, sha256_of
@@ -38,9 +39,9 @@ class PoolInfo:
     Attributes
     ----------
     path
-        Its folder, or its ``NAME.trace.parquet``.
+        Its folder, or its ``NAME.trace.parquet``, or its file in the package.
     form
-        ``native`` or ``packed``.
+        ``native``, ``packed`` or ``parametric``.
     pool
         It.
     statistics
@@ -72,13 +73,15 @@ class PoolInfo:
 
 
 def pool_info(path: Path) -> PoolInfo:
-    """Return what the client pool at *path* is: a folder, or either of the two files of a packed one.
+    """Return what the client pool at *path* is: a folder, either of the two files of a packed one, or one that ships.
 
     Raises
     ------
     TraceError
         If it cannot be taken as it is.
     """
+    if (name := shipped_name(path)) is not None:
+        return info_of(shipped_pool(name), path=pool_file(name), form="parametric")
     if path.is_dir():
         form, pool = "native", read_native(path)
     else:
@@ -110,26 +113,31 @@ def assess_pool(pool: ClientPool, statistics: Mapping[str, Any]) -> list[Finding
 
 
 def datasheet_of_pool(info: PoolInfo, **told: str) -> Datasheet:
-    """Return a datasheet of the packed pool: what was measured, and what is *told* about the rest.
+    """Return a datasheet of the pool: what was measured, and what is *told* about the rest.
 
     Raises
     ------
     ServesimError
         If it is a folder, which has no checksum.
     """
-    if info.form != "packed":
+    if info.form == "native":
         raise ServesimError(
             f"{info.path}: a folder (got {info.statistics['clients']} clients' files). expected a packed pool, which "
             "is one file"
         )
-    dataset = dataset_beside(info.path)
+    if info.form == "parametric":
+        rows, row = len(info.pool.clients), "the numbers of a client"
+        more = "Numbers are those of the days that the pool unfolds to."
+    else:
+        rows, row = info.pool.activity.height, f"a window of {WINDOW_S} s in which a client sends requests"
+        dataset = dataset_beside(info.path)
+        more = f"Lengths are in {dataset.name}, sha256 {sha256_of(dataset)}."
     return described(
         info.path,
         reader=POOL_READER,
         parameters={},
-        rows=info.pool.activity.height,
-        composition=f"{composition_of_pool(info.statistics)} "
-        f"Lengths are in {dataset.name}, sha256 {sha256_of(dataset)}.",
+        rows=rows,
+        composition=f"A row is {row}. {composition_of_pool(info.statistics)} {more}",
         rubric=rubric_of(info.findings),
         known_defects=defects_in(info.findings),
         **told,
@@ -137,10 +145,10 @@ def datasheet_of_pool(info: PoolInfo, **told: str) -> Datasheet:
 
 
 def composition_of_pool(statistics: Mapping[str, Any]) -> str:
-    """Return what is in a pool, in two sentences."""
+    """Return what is in a pool, in a sentence."""
     top = statistics["clients_for_90_percent"]
     return (
-        f"A row is a window of {WINDOW_S} s in which a client sends requests. {statistics['clients']:,} clients, "
+        f"{statistics['clients']:,} clients, "
         f"{statistics['requests']:,.0f} requests in {statistics['span_s']:,.0f} s at "
         f"{statistics['rate_per_s']['mean']:.4g}/s; {top:,} of the clients send 90% of them."
     )

@@ -28,10 +28,11 @@ def statistics(requests: pl.DataFrame) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``requests``, ``span_s``, ``rate_per_s``, ``gap_s``, ``gap_cv``, ``zero_gap_ratio``, ``dispersion_1s``,
-        ``peak_1s``, ``prompt_tokens``, ``output_tokens``, ``image_tokens``, ``audio_tokens``, ``reasoning_tokens``
-        (where a request has some, over all requests), ``correlation`` (of prompt and output), ``sessions``, ``prefix``,
-        ``models``, ``tenants``; None or left out where there is nothing to tell.
+        ``requests``; ``arrivals``, those of them that wait for no other, and of these ``span_s``, ``rate_per_s``,
+        ``gap_s``, ``gap_cv``, ``zero_gap_ratio``, ``dispersion_1s``, ``peak_1s``; of all ``prompt_tokens``,
+        ``output_tokens``, ``image_tokens``, ``audio_tokens``, ``reasoning_tokens`` (where a request has some),
+        ``correlation`` (of prompt and output), ``sessions``, ``prefix``, ``models``, ``tenants``; None or left out
+        where there is nothing to tell.
     """
     arrivals = open_arrivals(requests)
     gaps = np.diff(arrivals)
@@ -40,6 +41,7 @@ def statistics(requests: pl.DataFrame) -> dict[str, Any]:
     prompts, outputs = requests["prompt_tokens"], requests["output_tokens"]
     return {
         "requests": requests.height,
+        "arrivals": len(arrivals),
         "span_s": span_s,
         "rate_per_s": len(arrivals) / span_s if span_s else None,
         "gap_s": spread(gaps),

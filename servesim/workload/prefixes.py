@@ -48,7 +48,7 @@ def prefix_hit_ratio(requests: pl.DataFrame, *, of: Literal["blocks", "tokens"] 
     blocks_of = given.with_columns(position=position).explode("prefix_blocks", "position")
     tokens = blocks_of.with_columns(tokens=(pl.col("left") - pl.col("position") * size).clip(0, size))
     hits = tokens.filter(~pl.col("prefix_blocks").is_first_distinct())["tokens"].sum()
-    return int(hits) / int(requests["prompt_tokens"].sum())
+    return int(hits) / int(requests["prompt_tokens"].cast(pl.Int64).sum())
 
 
 def mixed(values: Integers | Bits) -> Bits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,26 @@ def test_info_as_json(servesim_main, root):
     assert 0 < found["prefix"]["hit_ceiling_ratio"] < 1
     assert {each["check"] for each in found["findings"]} >= {"time grid", "regularity"}
     assert set(found["prompt_tokens"]) == {"mean", "min", "p50", "p90", "p95", "p99", "max"}
+
+
+def test_info_tells_prefixes_that_it_does_not_read(servesim_main, root):
+    """Reuse that the reader counted; where chunks' lengths are missing, what would tell it; nothing of no prefixes."""
+    line = {}
+    for name in (
+        "claude_code_sample.json",
+        "ragpulse_sample.jsonl",
+        "mooncake_sample.jsonl",
+        "burstgpt_3_sample.csv",
+    ):
+        _, out, _ = servesim_main("trace", "info", root / "traces" / name)
+        line[name.split("_")[0]] = [
+            each.split(None, 1)[1] for each in out.splitlines() if "  prefixes " in each
+        ]
+    (told,) = line["claude"]
+    assert re.fullmatch(r"\d+\.\d% of the blocks are those of the agent's previous request", told)
+    assert line["ragpulse"][0].startswith("not told: the lengths of chunks are in a file of their own")
+    assert "hit ceiling" in line["mooncake"][0]
+    assert line["burstgpt"] == []
 
 
 def test_info_draws_and_describes(servesim_main, sample, tmp_path):

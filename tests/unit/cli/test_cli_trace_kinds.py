@@ -79,6 +79,19 @@ def test_info_of_every_kind_of_log(name: str, line: str, servesim_main: Main, ro
     assert line in out.splitlines()
 
 
+def test_info_of_a_pool_that_ships(servesim_main: Main) -> None:
+    """By its name: its file, its page, and that it is the file of its datasheet."""
+    code, out, _ = servesim_main("trace", "info", "multimodal", "--json")
+    found = json.loads(out)
+    assert (code, found["form"], found["clients"]) == (0, "parametric", 35)
+    assert Path(found["file"]).name == "multimodal.toml"
+    assert found["findings"][-1] == {
+        "check": "checksum",
+        "level": "ok",
+        "text": "that of the datasheet beside it",
+    }
+
+
 def test_what_is_no_trace_ends_with_2(servesim_main: Main, tmp_path: Path) -> None:
     """An aggregate is told as unknown, with the known formats; nothing on stdout."""
     pl.DataFrame({"day": [1], "requests": [2]}).write_parquet(tmp_path / "daily.parquet")

@@ -12,7 +12,10 @@ from pools import write
 from workloads import collect
 
 from servesim.errors import TraceError
+from servesim.servegen.compose import Plan, Span, slots_of
+from servesim.servegen.draws import requests_of
 from servesim.servegen.fit import _fits, fit_pool, gamma_shape
+from servesim.servegen.renewal import weibull_cv
 
 
 def requests(**columns: object) -> pl.DataFrame:
@@ -22,7 +25,7 @@ def requests(**columns: object) -> pl.DataFrame:
     return frame.with_columns(pl.lit(1).alias(name) for name in missing)
 
 
-@pytest.mark.parametrize("shape", [0.1, 0.5, 3.0])
+@pytest.mark.parametrize("shape", [0.15, 0.5, 3.0])
 @pytest.mark.parametrize("weibull", [False, True])
 def test_the_likelier_family_and_its_parameters_are_found(shape: float, weibull: bool) -> None:
     """Eight samples of 20,000 gaps: the family each time, shape and scale as scipy finds them."""
@@ -36,6 +39,27 @@ def test_the_likelier_family_and_its_parameters_are_found(shape: float, weibull:
     expected, _, scale = family.fit(3.0 * gaps[:20_000], floc=0)
     assert fits["shape"][0] == pytest.approx(expected, rel=1e-3)
     assert fits["scale"][0] == pytest.approx(scale, rel=3e-3)
+
+
+def test_no_weibull_law_has_a_cv_that_its_sample_cannot_have() -> None:
+    """100 samples of 60 gaps whose law has a CV of 8.3, where 60 gaps have 7.7 at most."""
+    gaps = np.random.default_rng(3).weibull(0.25, 6_000)
+    fits = _fits(gaps, np.full(100, 60))
+    kept = weibull_cv(fits["shape"][fits["weibull"]].astype(float))
+    assert 10 < len(kept) < 90
+    assert kept.max() <= np.sqrt(59)
+    assert (fits["cv"] <= np.sqrt(59)).all()
+
+
+def test_bursty_clients_are_fitted_without_bias() -> None:
+    """Gamma gaps with a CV of 4 in six hours: eight seeds of the fitted pool have its rate within 3 %."""
+    rng = np.random.default_rng(5)
+    times = np.cumsum(rng.gamma(1 / 16, 16 * 4.0, 9_000))
+    times = times[times < 21_600]
+    pool = fit_pool(requests(arrival_s=times, tenant=["a"] * len(times)))
+    plan = Plan(pool, slots_of(pool, [0], Span(end_s=21_600)), None, 1.0)
+    found = [sum(frame.height for frame in requests_of(plan, seed, end_s=21_600.0)) for seed in range(8)]
+    assert np.mean(found) == pytest.approx(len(times), rel=0.03)
 
 
 def test_the_equation_of_the_gamma_shape_is_solved() -> None:

@@ -14,9 +14,12 @@ import polars as pl
 import pytest
 from workloads import collect
 
-from servesim.servegen.parametric import LEVELS, PoolName, between, shipped_pool
+from servesim.errors import TraceError
+from servesim.servegen.parametric import LEVELS, PoolName, between, pool_file, shipped_name, shipped_pool
 from servesim.servegen.pool import ClientPool
 from servesim.servegen.read import read_pool
+from servesim.traces.datasheets import UNKNOWN, datasheet_beside, datasheet_path, read_datasheet, sha256_of
+from servesim.traces.detect import detect
 
 SOURCES = {
     "language": "language.m-large",
@@ -81,7 +84,40 @@ def test_the_files_are_what_the_script_makes(
     for name, source in script.POOLS.items():
         pool = read_pool(script.RELEASE / f"{source}.trace.parquet")
         text = script.as_toml(source, pool, script.fit(pool))
-        assert (root / "servesim" / "servegen" / f"{name}.toml").read_text() == text, name
+        path = pool_file(name)
+        assert path.read_text() == text, name
+        assert read_datasheet(datasheet_path(path)) == script.datasheet(path, source), name
+
+
+@pytest.mark.parametrize("name", get_args(PoolName))
+def test_a_shipped_pool_has_its_datasheet(name: PoolName) -> None:
+    """Of this file, complete, a row per client; it names what the pool lacks."""
+    sheet = datasheet_beside(pool_file(name))
+    assert sheet is not None
+    assert (sheet.reader, sheet.rows, sheet.sha256) == ("servegen", CLIENTS[name], sha256_of(pool_file(name)))
+    assert "clients do not move together" in sheet.known_defects
+    assert UNKNOWN not in sheet.model_dump().values()
+
+
+def test_a_shipped_pool_is_no_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that take requests say what it is, and how to name it in a workload."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TraceError, match="language: a client pool") as caught:
+        detect(Path("language"))
+    assert "pool: NAME" in str(caught.value)
+    with pytest.raises(TraceError, match="chat: no such file or folder"):
+        read_pool(Path("chat"))
+
+
+def test_a_shipped_pool_is_meant_by_name_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a file of the user has that name; a copy is no shipped pool."""
+    monkeypatch.chdir(tmp_path)
+    assert shipped_name(Path("reason")) == shipped_name(pool_file("reason")) == "reason"
+    assert read_pool(Path("reason")) is shipped_pool("reason")
+    (tmp_path / "reason").mkdir()
+    assert shipped_name(Path("reason")) is shipped_name(Path("chat")) is None
+    (tmp_path / "reason.toml").write_bytes(pool_file("reason").read_bytes())
+    assert shipped_name(tmp_path / "reason.toml") is None
 
 
 def _script(root: Path) -> ModuleType:

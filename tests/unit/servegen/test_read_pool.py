@@ -87,8 +87,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("0,0.5,1,Pareto,1,1", "row 1: pattern: unknown (got 'Pareto'). expected Gamma or Weibull"),
         ("0,0,0,,0,0\n600,0.5,1,,1,1", "row 2: pattern: unknown (got None)"),
         ("0,0.5,1,Gamma,one,1", "row 1: shape: not a number (got 'one')"),
-        ("0,0.5,1,Gamma,0,1", "row 1: shape: too small (got 0.0)"),
-        ("0,0.5,1,Gamma,nan,1", "row 1: shape: unusable value (got nan)"),
+        ("0,0.5,1,Gamma,0,1", "chunk-7-trace.csv: row 1: shape: too small (got 0.0)"),
+        ("0,0.5,1,Gamma,nan,1", "chunk-7-trace.csv: row 1: shape: unusable value (got nan)"),
         ("0,-0.5,1,Gamma,1,1", "row 1: rate_per_s: negative (got -0.5)"),
         ("300,0.5,1,Gamma,1,1", "row 1: start_s: not a window (got 300.0)"),
         ("0,0.5,1,Gamma,1,1\n0,0.25,1,Gamma,1,1", "client '7' has window 0 more than once"),
@@ -111,8 +111,18 @@ def test_a_bad_trace_is_refused_by_row_and_column(tmp_path: Path, trace: str, me
         ({"0": {"input_tokens": "__import__('os').getcwd()"}}, "not a Python dict of numbers"),
         ({"0": {"input_tokens": "[1, 2]"}}, "not a Python dict of numbers (got '[1, 2]')"),
         ({"0": {"input_tokens": "{1.5: 1.0}"}}, "no whole number of tokens (got 1.5)"),
-        ({"0": {"input_tokens": "{-1: 1.0}"}}, "unusable value (got -1)"),
-        ({"0": {"input_tokens": "{1: -0.5}"}}, "unusable count (got -0.5)"),
+        (
+            {"0": {"input_tokens": "{-1: 1.0}"}},
+            "chunk-7-dataset.json: 0: input_tokens: unusable value (got -1)",
+        ),
+        (
+            {"0": {"input_tokens": "{1: -0.5}"}},
+            "chunk-7-dataset.json: 0: input_tokens: unusable count (got -0.5)",
+        ),
+        (
+            {"0": {"in_tokens": "{1: 1}"}},
+            "chunk-7-dataset.json: 0: field: unknown (got 'in_tokens'). expected any of input_tokens, ",
+        ),
         ({"0": {"input_tokens": "{1: 1"}}, "not a Python dict of numbers"),
         ({"100": {"input_tokens": "{1: 1}"}}, "not the start of six hours (got '100')"),
         ({"0": {"input_tokens": "{}"}}, "no client has lengths"),
@@ -138,6 +148,25 @@ def test_a_folder_without_clients_is_refused(tmp_path: Path) -> None:
         read_packed(trace)
     with pytest.raises(TraceError, match="not the name of a client pool"):
         write_packed(pool_of(), tmp_path / "three.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pl.lit("prompts").alias("field"), "row 1: field: unknown (got 'prompts')"),
+        (pl.lit([-1, 8]).alias("dvalues"), "row 1: input_tokens: unusable value (got -1)"),
+        (pl.lit([0.0, 1.0]).alias("counts"), "row 1: input_tokens: unusable count (got 0.0)"),
+    ],
+)
+def test_a_bad_packed_dataset_is_refused(tmp_path: Path, column: pl.Expr, message: str) -> None:
+    """Named are its row and column."""
+    trace = write(tmp_path / "three.trace.parquet", pool_of())
+    dataset = tmp_path / "three.dataset.parquet"
+    whole = pl.read_parquet(dataset).filter(pl.col("dvalues").list.len() == 2)
+    whole.filter(field="input_tokens").with_columns(column).write_parquet(dataset)
+    with pytest.raises(TraceError) as error:
+        read_packed(trace)
+    assert f"three.dataset.parquet: {message}" in str(error.value)
 
 
 def test_lists_of_unequal_length_are_refused(tmp_path: Path) -> None:

@@ -248,6 +248,36 @@ def test_the_datasheet_of_a_generated_trace(tmp_path: Path):
     assert sheet.composition.startswith("A row is a request. 500 requests in ")
 
 
+def test_the_datasheet_counts_billions_of_tokens(tmp_path: Path):
+    """50 prompts of 100 million tokens: more than 32 bits hold."""
+    text = SPEC.replace("70000", "50").replace(
+        "lognormal, mean: 500, sigma: 1", "constant, value: 100_000_000"
+    )
+    generated(tmp_path, "x.parquet", text)
+    composition = read_datasheet(tmp_path / "x.datasheet.yaml").composition
+    assert "prompts of 100,000,000 tokens on average" in composition
+
+
+def test_the_datasheet_tells_what_waits_for_answers(tmp_path: Path):
+    """Requests that follow others have no part in the rate; a limit of concurrency is no part of a trace."""
+    text = """\
+workload:
+  max_concurrency: 8
+  generator:
+    name: closed_loop
+    clients: 20
+    requests: 100
+    think_s: {distribution: constant, value_s: 1}
+    prompt_tokens: {distribution: constant, value: 100}
+    output_tokens: {distribution: constant, value: 10}
+"""
+    generated(tmp_path, "x.parquet", text)
+    sheet = read_datasheet(tmp_path / "x.datasheet.yaml")
+    assert sheet.composition.startswith("A row is a request. 20 requests in ")
+    assert ", which 80 more follow as their sessions go on; " in sheet.composition
+    assert any("workload.max_concurrency of 8 is no part of a trace" in each for each in sheet.known_defects)
+
+
 def test_generation_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     """Refused half-way: neither a file nor a part of one."""
     with pytest.raises(ServesimError, match="burstgpt-6 cannot hold all of it"):

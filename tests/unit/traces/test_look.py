@@ -14,7 +14,7 @@ from pools import FULL, pool_of, write
 from servesim import serverless
 from servesim.errors import ServesimError, TraceError
 from servesim.servegen.pool import ClientPool
-from servesim.traces.datasheets import datasheet_path, read_datasheet, write_datasheet
+from servesim.traces.datasheets import UNKNOWN, datasheet_path, read_datasheet, write_datasheet
 from servesim.traces.detect import detect
 from servesim.traces.finding import Finding
 from servesim.traces.info import TraceInfo
@@ -243,6 +243,19 @@ def test_datasheets_of_pools_and_logs(pool: ClientPool, tmp_path: Path, root: Pa
     for folder in (native(tmp_path / "pool"), tmp_path / "logs"):
         with pytest.raises(ServesimError, match="a folder"):
             datasheet_for(look(folder))
+
+
+def test_what_a_datasheet_tells_is_kept_in_another_one(root: Path, tmp_path: Path) -> None:
+    """Beside what is measured, as long as it is of the same file: licence, uses, defects."""
+    path = tmp_path / "burstgpt_1_sample.csv"
+    for name in (path.name, datasheet_path(path).name):
+        shutil.copy(root / "traces" / name, tmp_path)
+    old, new = read_datasheet(datasheet_path(path)), datasheet_for(look(path))
+    assert (new.licence, new.uses, new.collection) == (old.licence, old.uses, old.collection)
+    assert new.known_defects[: len(old.known_defects)] == old.known_defects
+    assert new.composition.startswith("A row is a request. 959 requests")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:100]))
+    assert datasheet_for(look(path)).licence == UNKNOWN
 
 
 def test_what_is_broken_is_told_and_not_taken_for_something_else(tmp_path: Path, root: Path) -> None:

@@ -80,6 +80,7 @@ def test_follow_ups_do_not_count_as_arrivals():
     frame = requests([0.0, 0.0, 8.0], session=["a", "a", "b"], think_s=[None, 2.5, None])
     found = statistics(frame)
     assert found["gap_s"]["mean"] == 8.0
+    assert (found["requests"], found["arrivals"], found["rate_per_s"]) == (3, 2, 0.25)
     assert found["sessions"]["think_s"]["mean"] == 2.5
     assert found["sessions"]["turn_gap_s"] is None
 

@@ -38,6 +38,17 @@ def test_the_last_block_has_only_the_tokens_that_there_are() -> None:
     assert prefix_hit_ratio(requests, of="tokens") == pytest.approx(36 / 76)
 
 
+def test_billions_of_tokens_are_counted() -> None:
+    """More than 32 bits hold: three prompts of 1.5 billion, of which two begin with 16 known tokens."""
+    requests = frame(
+        [0.0, 1.0, 2.0],
+        prompt_tokens=[1_500_000_000] * 3,
+        prefix_blocks=[[1]] * 3,
+        prefix_block_tokens=[16] * 3,
+    )
+    assert prefix_hit_ratio(requests, of="tokens") == pytest.approx(32 / 4_500_000_000)
+
+
 def test_without_block_ids_there_is_no_ceiling() -> None:
     """Neither without the column, nor with nothing in it."""
     assert prefix_hit_ratio(pl.DataFrame({"arrival_s": [0.0]})) is None
