@@ -130,6 +130,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             async_scheduling=is_asynchronous(settings),
             graph_tokens_max=graph_tokens_max(settings),
             prompt_graphs=version.prompt_graphs,
+            moe_backend=settings.moe_backend,
             host=host_costs(settings),
         )
     )

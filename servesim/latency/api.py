@@ -70,6 +70,8 @@ class LatencyContext:
         Most tokens of a step that runs as a CUDA graph, and so is padded to a captured size; 0: none does.
     prompt_graphs
         Whether steps that hold prompts run as one, too.
+    moe_backend
+        Kernels of routed experts: ``auto`` or ``marlin``.
     host
         What the engine's host takes for a step.
     """
@@ -85,6 +87,7 @@ class LatencyContext:
     expert_parallel: bool = False
     graph_tokens_max: int = 0
     prompt_graphs: bool = True
+    moe_backend: str = "auto"
     host: HostCosts = NO_HOST
 
     @property

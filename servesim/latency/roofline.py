@@ -54,6 +54,9 @@ class Roofline:
         Kernels that move activations: norms, rotation, activation functions.
     collective_scale
         All-reduces.
+    sustained_share
+        Computing rate that lasts under load, as a share of that of the short benchmarks which coefficients are fitted
+        to; null: that of the GPU in the catalog.
     """
 
     has_host = True
@@ -65,14 +68,17 @@ class Roofline:
         attention_scale: _Scale = 1.0,
         memory_scale: _Scale = 1.0,
         collective_scale: _Scale = 1.0,
+        sustained_share: Annotated[float, Field(gt=0, le=1)] | None = None,
     ) -> None:
         self.gemm_scale = gemm_scale
         self.attention_scale = attention_scale
         self.memory_scale = memory_scale
         self.collective_scale = collective_scale
+        self.sustained_share = sustained_share
 
     def __repr__(self) -> str:
-        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in SCALES)})"
+        names = (*SCALES, "sustained_share")
+        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
 
     def reset(self, context: LatencyContext) -> None:
         """Work out every price that depends on no length; those per token count are filled in when needed.
@@ -173,9 +179,11 @@ class Roofline:
         pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
         visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
         visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
+        marlin = self._context.moe_backend == "marlin" and experts.dtype == "mxfp4"
+        kernels = "int4" if marlin else experts.dtype  # Marlin was measured with int4, which it unpacks alike
         return experts_s(
-            scaled(self._coefficients.experts(experts.dtype), self.gemm_scale),
-            self._peaks(experts.dtype),
+            scaled(self._coefficients.experts(kernels), self.gemm_scale),
+            self._peaks(kernels),
             pairs=pairs,
             visited=visited,
             hidden=experts.hidden,
@@ -198,8 +206,9 @@ class Roofline:
 
     def _peaks(self, dtype: str) -> Peaks:
         gpu = self._context.gpu
+        share = gpu.sustained_share if self.sustained_share is None else self.sustained_share
         return Peaks(
-            flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            flops_per_s=share * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
             cache_bytes=gpu.cache_bytes,

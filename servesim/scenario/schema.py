@@ -151,6 +151,11 @@ class EngineSpec(_Section):
         description="Most tokens of a step that runs as a CUDA graph, what vLLM calls max_cudagraph_capture_size; "
         "null: what the engine's version captures, at most twice max_num_seqs.",
     )
+    moe_backend: Literal["auto", "marlin"] = Field(
+        default="auto",
+        description="Kernels of routed experts. auto: what the engine takes by itself. marlin: those that unpack "
+        "four-bit weights to 16 bits, for mxfp4 too, as vLLM does with VLLM_MXFP4_USE_MARLIN.",
+    )
     encoder_s_per_token: float | None = Field(
         default=None,
         ge=0,
