@@ -3,7 +3,7 @@
 Two numbers that all engine versions share: the start of a kernel that no CUDA graph covers, and a token's way to the
 client. They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
 (`servesim.validation.splits`) counts as one observation of its mean TTFT, whose kernels are priced wrongly by an
-unknown share (Laplace, `KERNEL_SPREAD`), and each number has a prior from public measurements. The same again
+unknown share (Laplace, as wide as the data say), and each number has a prior from public measurements. The same again
 without each model and each GPU says how the numbers do where they were not fitted.
 
 Writes the two numbers into servesim/catalog/engines.toml, and intervals and errors into ``front_end.json`` beside this
@@ -47,9 +47,6 @@ by estimate."""
 
 PRIOR_FACTOR = 2.0
 """One standard deviation of a prior, as a factor."""
-
-KERNEL_SPREAD = 0.25
-"""Mean magnitude of the error of a configuration's TTFT that its kernels cause, about what the default has."""
 
 Floats = NDArray[np.float64]
 
@@ -98,9 +95,8 @@ def _fitted(
         if used(run):
             configurations.setdefault(str(run.configuration), []).append(misfit)
     shape = tuple(len(values) for values in GRID.values())
-    loss = np.zeros(shape)
-    for rows in configurations.values():
-        loss += np.median(rows, axis=0) / KERNEL_SPREAD
+    spread = np.mean([np.median(rows, axis=0) for rows in configurations.values()], axis=0)
+    loss = len(configurations) * np.log(spread)
     for axis, (key, values) in enumerate(GRID.items()):
         deviations = np.log(np.array(values) / PRIORS[key]) / np.log(PRIOR_FACTOR)
         loss += np.expand_dims(deviations**2 / 2, tuple(other for other in range(len(GRID)) if other != axis))
