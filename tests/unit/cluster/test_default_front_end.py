@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 import servesim
 from servesim.catalog import FrontEndCosts, engine_version, engine_versions
 from servesim.latency.linear import Linear
+from servesim.scenario.json_schema import scenario_json_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = "workload.max_requests=20"
@@ -67,3 +69,13 @@ def test_another_word_is_refused():
 def test_no_front_end_takes_no_time():
     """What none stands for."""
     assert not FrontEndCosts().takes_time
+
+
+def test_editors_take_the_word_none():
+    """The JSON Schema has it beside the keys, and no other."""
+    schema = scenario_json_schema()
+    engine = {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": "#/$defs/EngineSpec"}
+    jsonschema.validate({"front_end": "none"}, engine)
+    jsonschema.validate({"front_end": {"workers": 2}}, engine)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"front_end": "off"}, engine)
