@@ -239,7 +239,7 @@ def predict_all_reduce(c: e.AllReduce, table: Table, *, link_bytes_per_s: float)
 
 def predict_elementwise(c: e.Elementwise, table: Table) -> Floats:
     """Return the seconds of every row."""
-    x = table.columns
+    x: dict[str, Any] = dict(table.columns)
     peaks = e.Peaks(
         flops_per_s=1.0, bytes_per_s=x["bytes_per_s"], multiprocessors=1, cache_bytes=x["cache_bytes"]
     )
@@ -302,9 +302,7 @@ def profile_sections(tables: Tables, name: str, found: dict[str, Any]) -> list[S
         link = device(name).link_bytes_per_s
         reduce = partial(predict_all_reduce, link_bytes_per_s=link)
         listed.append(
-            Section(
-                name="all_reduce", kind=e.AllReduce, table=reduces, predict=reduce, **ALL_REDUCE_SEARCH
-            )
+            Section(name="all_reduce", kind=e.AllReduce, table=reduces, predict=reduce, **ALL_REDUCE_SEARCH)
         )
     if found:
         mixed = partial(
@@ -400,11 +398,17 @@ def rounded(coefficients: Any) -> Any:
     return type(coefficients)(**{name: value if value > 1e-13 else 0.0 for name, value in digits.items()})
 
 
-def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> str:
-    """Return the file of one GPU."""
+def text(
+    name: str,
+    listed: list[Section],
+    fits: dict[str, dict[str, Any]],
+    launches: dict[str, dict[str, float]],
+) -> str:
+    """Return the file of one GPU; *launches* are what its benchmarks had besides, by section."""
     lines = [
         f"# Coefficients of servesim.latency.efficiency for {name}: written by scripts/fit_coefficients.py.",
         "# bias, error_median, error_p90: of predicted / measured - 1 on all rows, which were fitted;",
+        "# benchmark_launch_s: what the benchmark's kernels took besides, which a model in service does not have;",
         "# error_median_of: the same median with the coefficients of other GPUs, nothing fitted here.",
         f'source = "{PROFILE_SOURCE if name in PROFILES else SOURCE}"',
     ]
@@ -426,8 +430,8 @@ def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> s
             lines.append(f"error_median_of = {{ {inner} }}")
         if section.name == "all_reduce" and name in WITHOUT_PEERS:
             lines.append(f'source = "{SOURCE}: {WITHOUT_PEERS[name]}"')
-        if name in HOPPER and section.name.startswith("latent"):
-            lines.append(f'note = "launch_s is that of {LATENT_LAUNCH}, more was fitted"')
+        if section.name in launches.get(name, {}):
+            lines.append(f"benchmark_launch_s = {launches[name][section.name]!r}")
         if section.name == "elementwise":
             lines.append('source = "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000"')
     return "\n".join(lines) + "\n"
@@ -446,12 +450,15 @@ def main() -> None:
     for name in [*FOLDERS, *PROFILES]:
         listed[name], fits[name] = fit_all(tables, name)
         print(f"{name}: {len(listed[name])} sets of coefficients", file=sys.stderr)
+    launches: dict[str, dict[str, float]] = {name: {} for name in HOPPER}
     for name in HOPPER:
         for section, found in fits[name].items():
             if section.startswith("latent"):
-                fits[name][section] = replace(found, launch_s=fits[LATENT_LAUNCH][section].launch_s)
+                in_service = fits[LATENT_LAUNCH][section].launch_s
+                launches[name][section] = float(f"{found.launch_s - in_service:.3e}")
+                fits[name][section] = replace(found, launch_s=in_service)
     for name in MEASURED:
-        (FITTED / f"{name}.toml").write_text(text(name, listed[name], fits), encoding="utf-8")
+        (FITTED / f"{name}.toml").write_text(text(name, listed[name], fits, launches), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Fit what the default host and front end take to closed loops: python scripts/fit_front_end.py.
 
-Two numbers that all engine versions share: the start of a kernel that no CUDA graph covers, and a token's way to the
-client. They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
+Three numbers: the start of a kernel that no CUDA graph covers and a token's way to the client, which all engine
+versions share, and the share of short benchmarks' computing rate that lasts, which all GPUs without layer profiles do.
+They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
 (`servesim.validation.splits`) counts as one observation of its mean TTFT, whose kernels are priced wrongly by an
 unknown share (Laplace, as wide as the data say), and each number has a prior from public measurements. The same again
 without each model and each GPU says how the numbers do where they were not fitted.
 
-Writes the two numbers into servesim/catalog/engines.toml, and intervals and errors into ``front_end.json`` beside this
-script. It takes minutes: what reads the file does not fit anew.
+Writes them into servesim/catalog/engines.toml and servesim/latency/fitted/clocks.toml, and intervals and errors into
+``front_end.json`` beside this script. It takes minutes: what reads the file does not fit anew.
 """
 
 from __future__ import annotations
@@ -30,23 +31,33 @@ from servesim.validation.splits import configuration_split
 ROOT = Path(__file__).resolve().parents[1]
 POINTS = ROOT.parent / "shared" / "calibration" / "batch_curves" / "silicon_e2e_h200_b200.parquet"
 ENGINES = ROOT / "servesim" / "catalog" / "engines.toml"
+CLOCKS = ROOT / "servesim" / "latency" / "fitted" / "clocks.toml"
 RESULT = Path(__file__).with_name("front_end.json")
 
 OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose points come from a harness of unknown settings."""
 
 GRID: dict[str, tuple[float, ...]] = {
-    "engine.host.eager_kernel_s": (7e-6, 1e-5, 1.4e-5, 2e-5, 2.8e-5, 4e-5, 5.6e-5),
-    "engine.front_end.stream_s": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+    "engine.host.eager_kernel_s": (1e-5, 1.6e-5, 2.5e-5, 4e-5, 6.3e-5),
+    "engine.front_end.stream_s": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+    "latency.sustained_share": (1.0, 0.92, 0.85, 0.78, 0.72, 0.66),
 }
-PRIORS = {"engine.host.eager_kernel_s": 2.5e-5, "engine.front_end.stream_s": 2e-3}
+PRIORS = {
+    "engine.host.eager_kernel_s": 2.5e-5,
+    "engine.front_end.stream_s": 2e-3,
+    "latency.sustained_share": 0.9,
+}
 """Medians before any fit. Kernels: decode steps without graphs that are published, over their kernels: Llama-3.1-8B on
 an H100, 8.4 ms where a graph takes 5.1 (cloudai.pt), 26 us; Qwen2.5-Omni-7B's thinker on an A800 in vLLM, 22 ms where a
 graph takes 13 (vllm-omni issue 7960), 78 us, not compiled. Stream: two hops between processes and an event of a stream,
-by estimate."""
+by estimate. Share: clocks of GPUs at their power limit, by estimate."""
 
-PRIOR_FACTOR = 2.0
-"""One standard deviation of a prior, as a factor."""
+PRIOR_FACTORS = {
+    "engine.host.eager_kernel_s": 2.0,
+    "engine.front_end.stream_s": 2.0,
+    "latency.sustained_share": 1.15,
+}
+"""One standard deviation of each prior, as a factor."""
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +94,9 @@ def _misfits(runs: list[MeasuredRun]) -> list[tuple[MeasuredRun, Floats]]:
 
 
 def _overrides(values: Mapping[str, float]) -> list[str]:
-    return [f"cluster.pools.main.{key}={value!r}" for key, value in values.items()]
+    engine = [f"cluster.pools.main.{key}={value!r}" for key, value in values.items() if "latency" not in key]
+    share = values["latency.sustained_share"]
+    return [*engine, f"cluster.pools.main.latency={{name: roofline, sustained_share: {share!r}}}"]
 
 
 def _fitted(
@@ -98,7 +111,7 @@ def _fitted(
     spread = np.mean([np.median(rows, axis=0) for rows in configurations.values()], axis=0)
     loss = len(configurations) * np.log(spread)
     for axis, (key, values) in enumerate(GRID.items()):
-        deviations = np.log(np.array(values) / PRIORS[key]) / np.log(PRIOR_FACTOR)
+        deviations = np.log(np.array(values) / PRIORS[key]) / np.log(PRIOR_FACTORS[key])
         loss += np.expand_dims(deviations**2 / 2, tuple(other for other in range(len(GRID)) if other != axis))
     probability = np.exp(loss.min() - loss)
     probability /= probability.sum()
@@ -140,6 +153,9 @@ def _left_out(
 
 
 def _write_engines(values: Mapping[str, float]) -> None:
+    share = f"sustained_share = {values['latency.sustained_share']!r}"
+    clocks = re.sub(r"sustained_share = .*", share, CLOCKS.read_text(encoding="utf-8"))
+    CLOCKS.write_text(clocks, encoding="utf-8")
     text = ENGINES.read_text(encoding="utf-8")
     for key, value in values.items():
         name = key.rpartition(".")[2]

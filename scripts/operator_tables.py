@@ -85,7 +85,9 @@ def package_tables() -> Path:
     """Return the folder of the tables of the installed package."""
     found = find_spec("aiconfigurator_core")
     if found is None or found.origin is None:
-        raise SystemExit("aiconfigurator_core: not installed. expected pip install aiconfigurator-core==0.12.0")
+        raise SystemExit(
+            "aiconfigurator_core: not installed. expected pip install aiconfigurator-core==0.12.0"
+        )
     return Path(found.origin).parent / "systems" / "data"
 
 
@@ -131,7 +133,9 @@ class Tables:
             pl.read_parquet(folder / f"{part}_perf.parquet").select("m", "k", "latency")
             for part in ("computescale", "scale_matrix")
         )
-        wide = frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
+        wide = (
+            frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
+        )
         wide = wide.sort("m").select("m", *sorted(wide.columns[1:], key=int))
         rows, widths = wide["m"].to_numpy(), np.array([float(name) for name in wide.columns[1:]])
         look_up = RegularGridInterpolator((np.log(rows), np.log(widths)), wide.drop("m").to_numpy())

@@ -139,9 +139,7 @@ class ModelArchitecture:
         """Memory of the weights that every token visits, without embeddings."""
         attention = self.layers * self.attention_parameters
         rest = self.dense_parameters - attention
-        return (
-            attention * BYTES_PER_ELEMENT[self.attention_dtype] + rest * BYTES_PER_ELEMENT[self.dtype]
-        )
+        return attention * BYTES_PER_ELEMENT[self.attention_dtype] + rest * BYTES_PER_ELEMENT[self.dtype]
 
     @property
     def mlp_parameters(self) -> int:

@@ -56,9 +56,6 @@ class Gpu:
     fp32_flops_per_s, fp16_flops_per_s, bf16_flops_per_s, fp8_flops_per_s, int8_flops_per_s, fp4_flops_per_s
         Peak dense rate of matrix multiplication by format, None where the hardware has none. ``fp32`` is
         without tensor cores.
-    sustained_share
-        Computing rate that lasts under load, as a share of the rate in benchmarks of milliseconds: clocks fall when
-        the power limit is reached. 1 where nobody has measured it.
     usd_per_h, price_source
         On-demand list price of one GPU for an hour, and who asks it, when; None where no list price is known.
     source, retrieved, note
@@ -80,7 +77,6 @@ class Gpu:
     fp8_flops_per_s: float | None = None
     int8_flops_per_s: float | None = None
     fp4_flops_per_s: float | None = None
-    sustained_share: float = 1.0
     usd_per_h: float | None = None
     price_source: str = ""
     source: str = ""

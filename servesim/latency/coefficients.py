@@ -28,6 +28,9 @@ from servesim.latency.efficiency import (
 MEASURED = ("a100-80gb-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "l40s", "rtx-4090", "rtx-pro-6000")
 """GPUs with a file of their own."""
 
+PROFILED = ("rtx-4090", "rtx-pro-6000")
+"""Those whose files are fitted to layer profiles."""
+
 RELATIVES = {
     "volta": "a100-80gb-sxm",
     "ampere": "a100-80gb-sxm",
@@ -103,8 +106,13 @@ class KernelCoefficients:
 
     def all_reduce(self) -> AllReduce:
         """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`, where none were measured."""
-        over_pcie = self.gpu.link is self.gpu.pcie and "all_reduce" not in fitted(relative(self.gpu))
+        over_pcie = self.gpu.link is self.gpu.pcie and self.gpu.name not in MEASURED
         return self._find(AllReduce, "all_reduce", first=PCIE_RELATIVE if over_pcie else None)
+
+    def benchmark_launch_s(self, phase: str, kv_dtype: str) -> float:
+        """Return what latent attention took besides where it was measured, but does not in service."""
+        entry = fitted(relative(self.gpu)).get(f"latent_{phase}.{_kv_key(kv_dtype)}", {})
+        return float(entry.get("benchmark_launch_s", 0.0))
 
     def elementwise(self) -> Elementwise:
         """Return those of kernels that move activations."""
@@ -130,6 +138,20 @@ def relative(gpu: Gpu) -> str:
     if gpu.link is gpu.pcie and "pcie" not in gpu.name:
         return PCIE_RELATIVE
     return RELATIVES[gpu.generation]
+
+
+def sustained_share(gpu: Gpu) -> float:
+    """Return which share of the computing rate of short benchmarks lasts under load.
+
+    Kernels that run for seconds reach the power limit, and clocks fall. Layer profiles were measured in an engine at
+    work: nothing is to be taken from those.
+    """
+    return 1.0 if relative(gpu) in PROFILED else float(_clocks()["sustained_share"])
+
+
+@cache
+def _clocks() -> dict[str, Any]:
+    return tomllib.loads((files(__package__) / "fitted" / "clocks.toml").read_text(encoding="utf-8"))
 
 
 def compute_dtype(gpu: Gpu, dtype: str) -> str:

@@ -177,7 +177,14 @@ def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
         value: float = getattr(coefficients, field.name)
         if field.name.endswith("_s"):
             changed[field.name] = value * scale
-        elif field.name in ("bandwidth_share", "flops_share", "ramp_share", "io_share", "link_share", "memory_share"):
+        elif field.name in (
+            "bandwidth_share",
+            "flops_share",
+            "ramp_share",
+            "io_share",
+            "link_share",
+            "memory_share",
+        ):
             changed[field.name] = min(1.0, value / scale)
         elif field.name == "cache_share":
             changed[field.name] = value / scale

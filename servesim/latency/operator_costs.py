@@ -317,13 +317,16 @@ class _Costs:
                 decode=_decode_grid(decode_rows), prefill=self._started(prefill_rows, 0.0, price)
             )
         projections = self._projections()
+        launch_s = {
+            phase: self._coefficients.benchmark_launch_s(phase, kv_dtype) for phase in ("decode", "prefill")
+        }
         wanted = (heads,)
         decode = [
-            (n, tokens, max(0.0, seconds - projections(n)))
+            (n, tokens, max(0.0, seconds - projections(n) - launch_s["decode"]))
             for n, tokens, seconds in decodes[_nearest(decodes, wanted)]
         ]
         prefill = [
-            (tokens, max(0.0, seconds - projections(tokens)))
+            (tokens, max(0.0, seconds - projections(tokens) - launch_s["prefill"]))
             for n, tokens, seconds in prefills[_nearest(prefills, wanted)]
             if n == 1
         ]

@@ -14,7 +14,7 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
-from servesim.latency.coefficients import KernelCoefficients, compute_dtype
+from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.efficiency import (
     Peaks,
     all_reduce_s,
@@ -56,7 +56,7 @@ class Roofline:
         All-reduces.
     sustained_share
         Computing rate that lasts under load, as a share of that of the short benchmarks which coefficients are fitted
-        to; null: that of the GPU in the catalog.
+        to; null: `servesim.latency.coefficients.sustained_share`.
     """
 
     has_host = True
@@ -206,7 +206,7 @@ class Roofline:
 
     def _peaks(self, dtype: str) -> Peaks:
         gpu = self._context.gpu
-        share = gpu.sustained_share if self.sustained_share is None else self.sustained_share
+        share = sustained_share(gpu) if self.sustained_share is None else self.sustained_share
         return Peaks(
             flops_per_s=share * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,

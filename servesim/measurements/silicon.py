@@ -36,9 +36,7 @@ _GRAPHS = {"graph_tokens_max": 2048}
 
 RECIPES: dict[tuple[str, str, str], dict[str, Any]] = {
     ("gpt-oss-120b", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _GRAPHS | _ASYNC,
-    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None, "moe_backend": "marlin"}
-    | _GRAPHS
-    | _ASYNC,
+    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None, "moe_backend": "marlin"} | _GRAPHS | _ASYNC,
     ("Llama-3.1-70B", "b200_sxm", "fp8"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
     ("Llama-3.1-70B", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
     ("Llama-3.1-70B", "h200_sxm", "fp8"): {"kv_dtype": "fp8"} | _ASYNC,
