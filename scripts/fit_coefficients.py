@@ -337,7 +337,13 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
         )
     for dtype in [*d.flops_per_s, "int4", "mxfp4"]:
         predict_moe = partial(predict_experts, peaks=d.peaks(dtype), dtype=dtype)
-        add(f"experts.{dtype}", e.Experts, EXPERTS_SEARCH, tables.experts(name, dtype), predict_moe)
+        add(
+            f"experts.{dtype}",
+            e.Experts,
+            EXPERTS_SEARCH,
+            tables.experts(name, dtype, d.bytes_per_s),
+            predict_moe,
+        )
     peaks = d.peaks("bf16")
     for kv in ("bf16", "fp8"):
         add(

@@ -399,7 +399,7 @@ def _one_left_out() -> str:
     fit = json.loads(FRONT_END.read_text(encoding="utf-8"))
     lines = []
     for each in fit["left_out"]:
-        eager_s, stream_s = each["parameters"].values()
+        eager_s, stream_s, share = each["parameters"].values()
         cells = [
             text
             for metric in ("tpot_s_mean", "ttft_s_mean")
@@ -409,12 +409,13 @@ def _one_left_out() -> str:
             )
         ]
         name = each["name"].rpartition("/")[2]
-        lines.append(_line(name, f"{eager_s * 1e6:g} us", f"{stream_s * 1e3:g} ms", each["runs"], *cells))
+        values = (f"{eager_s * 1e6:g} us", f"{stream_s * 1e3:g} ms", f"{share:g}")
+        lines.append(_line(name, *values, each["runs"], *cells))
     headings = (
-        *("left out", "kernel", "stream", "runs", "TPOT median", "magnitude", "mean"),
+        *("left out", "kernel", "stream", "clocks", "runs", "TPOT median", "magnitude", "mean"),
         *("TTFT median", "magnitude", "mean"),
     )
-    return _table_of(headings, lines, right=tuple(range(1, 10)))
+    return _table_of(headings, lines, right=tuple(range(1, 11)))
 
 
 def _left_out(points: ValidationResult) -> str:

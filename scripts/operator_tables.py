@@ -143,12 +143,13 @@ class Tables:
         found: Floats = look_up((np.log(at[0]), np.log(at[1]))) * 1e-3
         return found
 
-    def experts(self, gpu: str, dtype: str) -> Table | None:
+    def experts(self, gpu: str, dtype: str, peak_bytes_per_s: float) -> Table | None:
         """Return experts that tensor parallelism splits at most eightfold, with evenly spread tokens.
 
         So the visited experts are known; routing by a power law over them stands in where that was not measured
         (A100). Under expert parallelism the kernels were given all tokens, those of other
-        GPUs too; and models with hidden size 2688 or 22 experts per token (Nemotron) have no gate.
+        GPUs too; and models with hidden size 2688 or 22 experts per token (Nemotron) have no gate. So is
+        every shape of which some row reads the weights of its experts faster than memory allows: fewer were visited.
         """
         frame = self._read(gpu, "moe/vllm/*/moe_perf.parquet")
         assert frame is not None
@@ -173,7 +174,15 @@ class Tables:
         visited = np.minimum(c["num_experts"], pairs)
         weights = 3.0 * c["hidden_size"] * c["inter_size"] / c["moe_tp_size"]
         columns = {"pairs": pairs, "visited": visited, "hidden": c["hidden_size"], "weights": weights}
-        return Table(columns, found.seconds)
+        read = visited * weights * WEIGHT_BYTES[dtype]
+        if gpu == "a100-80gb-sxm":  # a power law visits fewer, how many is not told
+            return Table(columns, found.seconds)
+        read_share = np.where(read > 2.0 * L2_BYTES[gpu], read / found.seconds / peak_bytes_per_s, 0.0)
+        shapes = np.stack([c[name] for name in shape[1:]], axis=1)
+        _, group = np.unique(shapes, axis=0, return_inverse=True)
+        largest = np.zeros(group.max() + 1)
+        np.maximum.at(largest, group.ravel(), read_share)
+        return Table(columns, found.seconds).take(np.flatnonzero(largest[group.ravel()] <= 1.0))
 
     def decode(self, gpu: str, kv_dtype: str) -> Table | None:
         """Return decode attention without windows.

@@ -16,7 +16,7 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
-from servesim.latency.coefficients import KernelCoefficients, compute_dtype
+from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.efficiency import Mixed, Peaks
 from servesim.latency.operators import AllReduces, Attention, Matrix, RoutedExperts, operators
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
@@ -77,7 +77,7 @@ class _Costs:
     def _peaks(self, dtype: str) -> Peaks:
         gpu = self._context.gpu
         return Peaks(
-            flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            flops_per_s=sustained_share(gpu) * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
             cache_bytes=gpu.cache_bytes,

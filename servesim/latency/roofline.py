@@ -179,11 +179,11 @@ class Roofline:
         pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
         visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
         visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
-        marlin = self._context.moe_backend == "marlin" and experts.dtype == "mxfp4"
-        kernels = "int4" if marlin else experts.dtype  # Marlin was measured with int4, which it unpacks alike
+        backend = self._context.moe_backend
+        unpacked = backend == "marlin" and experts.dtype == "mxfp4"
         return experts_s(
-            scaled(self._coefficients.experts(kernels), self.gemm_scale),
-            self._peaks(kernels),
+            scaled(self._coefficients.experts(experts.dtype, backend), self.gemm_scale),
+            self._peaks("bf16" if unpacked else experts.dtype),
             pairs=pairs,
             visited=visited,
             hidden=experts.hidden,

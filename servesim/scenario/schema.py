@@ -153,8 +153,8 @@ class EngineSpec(_Section):
     )
     moe_backend: Literal["auto", "marlin"] = Field(
         default="auto",
-        description="Kernels of routed experts. auto: what the engine takes by itself. marlin: those that unpack "
-        "four-bit weights to 16 bits, for mxfp4 too, as vLLM does with VLLM_MXFP4_USE_MARLIN.",
+        description="Kernels of routed experts. auto: what a recent vLLM takes by itself. "
+        "marlin: those that unpack four-bit weights to 16 bits, for mxfp4 too.",
     )
     encoder_s_per_token: float | None = Field(
         default=None,
