@@ -85,7 +85,7 @@ class KernelCoefficients:
         return self._find(Gemm, f"gemm.{_key(self.gpu, dtype)}")
 
     def experts(self, dtype: str, backend: str = "auto") -> Experts:
-        """Return those of routed experts with weights of format *dtype*, whose kernels are *backend*'s if it has any."""
+        """Return those of routed experts with weights of format *dtype*, by *backend*."""
         weight_only = dtype in ("int4", "mxfp4")
         key = dtype if weight_only else _key(self.gpu, dtype)
         if backend == "marlin" and key == "mxfp4":
@@ -146,10 +146,12 @@ def relative(gpu: Gpu) -> str:
 def sustained_share(gpu: Gpu) -> float:
     """Return which share of the computing rate of short benchmarks lasts under load.
 
-    Kernels that run for seconds reach the power limit, and clocks fall. Layer profiles were measured in an engine at
-    work: nothing is to be taken from those.
+    Kernels that run for seconds reach the power limit, and clocks fall: known of Hopper and Blackwell. Layer profiles
+    were measured in an engine at work: nothing is to be taken from those.
     """
-    return 1.0 if relative(gpu) in PROFILED else float(_clocks()["sustained_share"])
+    if gpu.generation not in ("hopper", "blackwell") or relative(gpu) in PROFILED:
+        return 1.0
+    return float(_clocks()["sustained_share"])
 
 
 @cache
