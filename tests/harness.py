@@ -27,6 +27,7 @@ from servesim.cluster.records import (
     ReplicaAccount,
 )
 from servesim.cluster.replica import Replica
+from servesim.cluster.replicas import new_replica
 from servesim.cluster.system import System
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape
 from servesim.policies.api import PolicyContext, Router, Scheduler
@@ -170,8 +171,9 @@ def run(
     load = array("q", [0] * replicas)
     accounts = [ReplicaAccount(i, "main", kv_blocks=settings.kv_blocks) for i in range(replicas)]
     members = [
-        Replica(
+        new_replica(
             settings,
+            seed=0,
             latency=latency,
             scheduler=scheduler,
             system=system,

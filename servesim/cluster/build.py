@@ -156,6 +156,7 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,
         leap=settings.leap,
+        step_noise_cv=settings.step_noise_cv,
         encoder_s_per_token=(
             encoder_s_per_token(device)
             if settings.encoder_s_per_token is None

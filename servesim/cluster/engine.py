@@ -18,6 +18,8 @@ class Engine:
         token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
     async_scheduling
         Whether the next step is scheduled while one is in flight: it is then without what arrived since.
+    step_noise_cv
+        Coefficient of variation of the factor on the times of each segment of steps; 0: none.
     encoder_s_per_token
         What each token of an image or of audio adds to the step that begins with its prompt.
     """
@@ -32,3 +34,4 @@ class Engine:
     prefill_only_steps: bool = False
     leap: bool = True
     async_scheduling: bool = False
+    step_noise_cv: float = 0.0

@@ -121,6 +121,13 @@ class EngineSpec(_Section):
         description="Whether runs of identical steps are simulated at once. false simulates step by step: "
         "same results, slower, for checking.",
     )
+    step_noise_cv: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Coefficient of variation of a random factor, lognormal of mean 1, on the times of each run of "
+        "identical steps; 0: none (docs/model/step-noise.md).",
+    )
     max_model_len: int | None = Field(
         default=None,
         ge=1,

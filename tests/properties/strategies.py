@@ -15,7 +15,7 @@ ODD = Linear(base_s=0.1, per_context_s=0.003, per_token_s=0.07, per_pair_s=0.000
 
 
 @st.composite
-def engines(draw: st.DrawFn, *, prefill_only: bool = True):
+def engines(draw: st.DrawFn, *, prefill_only: bool = True, noise: bool = False):
     """Draw engine settings: tiny caches, small blocks, tight budgets."""
     block_tokens = draw(st.sampled_from([1, 3, 4, 16]))
     budget = draw(st.sampled_from([4, 8, 16, 64]))
@@ -31,6 +31,7 @@ def engines(draw: st.DrawFn, *, prefill_only: bool = True):
         chunked_prefill=chunked,
         prefill_only_steps=prefill_only and not chunked and draw(st.booleans()),
         async_scheduling=draw(st.booleans()),
+        step_noise_cv=draw(st.sampled_from([0.0, 0.0, 0.3])) if noise else 0.0,
     )
 
 

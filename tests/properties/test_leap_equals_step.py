@@ -22,7 +22,7 @@ SCHEDULERS = st.sampled_from([FirstComeFirstServed, Priority, lambda: ShortestJo
 @settings(max_examples=400, deadline=None)
 @given(
     requests(),
-    engines(),
+    engines(noise=True),
     latencies,
     st.integers(1, 3),
     ROUTERS,
