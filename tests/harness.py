@@ -23,6 +23,7 @@ from servesim.cluster.records import (
     FRONT_END,
     OUTCOME,
     SEGMENT,
+    SPECULATION,
     STATES,
     ReplicaAccount,
 )
@@ -70,6 +71,7 @@ class Buffers:
     samples: bytearray = field(default_factory=bytearray)
     visibles: bytearray = field(default_factory=bytearray)
     front_ends: bytearray = field(default_factory=bytearray)
+    speculations: bytearray = field(default_factory=bytearray)
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Keep the frame."""
@@ -95,6 +97,7 @@ class Run:
     replicas: list[Replica]
     end_s: float
     front_ends: np.ndarray
+    speculations: np.ndarray
 
     def times(self, name: str) -> list[float | None]:
         """Return a column of times by request, None where it has not happened."""
@@ -212,4 +215,5 @@ def run(
         replicas=members,
         end_s=end_s,
         front_ends=np.frombuffer(bytes(buffers.front_ends), FRONT_END.dtype),
+        speculations=np.frombuffer(bytes(buffers.speculations), SPECULATION.dtype),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from servesim.catalog.speculative import Speculation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -20,6 +22,8 @@ class Engine:
         Whether the next step is scheduled while one is in flight: it is then without what arrived since.
     step_noise_cv
         Coefficient of variation of the factor on the times of each segment of steps; 0: none.
+    speculative
+        How it drafts tokens, or None.
     encoder_s_per_token
         What each token of an image or of audio adds to the step that begins with its prompt.
     """
@@ -35,3 +39,9 @@ class Engine:
     leap: bool = True
     async_scheduling: bool = False
     step_noise_cv: float = 0.0
+    speculative: Speculation | None = None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 if self.speculative is None else self.speculative.step_tokens

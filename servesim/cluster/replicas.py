@@ -7,13 +7,18 @@ from typing import Any
 from servesim.cluster.engine import Engine
 from servesim.cluster.noise import Multiplier, step_noise
 from servesim.cluster.replica import Replica
+from servesim.cluster.speculative import SpeculativeReplica
 from servesim.latency.api import BatchShape
 from servesim.latency.parallel import Price
 
 
 def new_replica(engine: Engine, *, seed: int, **parts: Any) -> Replica:
     """Return a replica with the settings *engine*; *parts* are what else `Replica` takes."""
-    replica = Replica(engine, **parts)
+    replica = (
+        Replica(engine, **parts)
+        if engine.speculative is None
+        else SpeculativeReplica(engine, seed=seed, **parts)
+    )
     if engine.step_noise_cv:
         noise = step_noise(engine.step_noise_cv, seed=seed, replica=replica.index)
         replica.price = _noisy(replica, noise)  # type: ignore[assignment]

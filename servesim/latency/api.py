@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servesim.catalog import Gpu, HostCosts, ModelArchitecture, Parallelism
+from servesim.catalog.speculative import Speculation
 
 UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
@@ -70,6 +71,8 @@ class LatencyContext:
         Most tokens of a step that runs as a CUDA graph, and so is padded to a captured size; 0: none does.
     host
         What the engine's host takes for a step.
+    speculation
+        How the engine drafts tokens, or None.
     """
 
     model: ModelArchitecture
@@ -83,6 +86,12 @@ class LatencyContext:
     expert_parallel: bool = False
     graph_tokens_max: int = 0
     host: HostCosts = NO_HOST
+    speculation: Speculation | None = None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 if self.speculation is None else self.speculation.step_tokens
 
     @property
     def parallelism(self) -> Parallelism:

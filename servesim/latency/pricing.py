@@ -10,6 +10,7 @@ from typing import Protocol
 
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.parallel import Price, of_groups, of_stages
+from servesim.latency.speculative import of_drafts
 
 
 class StepCosts(Protocol):
@@ -37,9 +38,13 @@ class StepPrices:
         What the GPU takes.
     context
         The replica: its host costs, largest batch, CUDA graphs, scheduling.
+    drafter
+        What the model takes that drafts for this one, if one does.
     """
 
-    def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
+    def __init__(
+        self, costs: StepCosts, context: LatencyContext, *, drafter: StepCosts | None = None
+    ) -> None:
         host = context.host
         counts = range(context.max_num_seqs + 1)
         launch = [host.launch_s + host.launch_per_sequence_s * count for count in counts]
@@ -47,15 +52,33 @@ class StepPrices:
         waiting = (
             launch if context.async_scheduling else [a + b for a, b in zip(launch, schedule, strict=True)]
         )
+        speculation = context.speculation
+        if speculation is not None:
+            padded = padded_tokens(context.graph_tokens_max)
+            tokens_s = TokenTimes(costs, padded)
+            draft = (
+                (costs, tokens_s, 1.0 / context.model.layers)
+                if drafter is None
+                else (drafter, TokenTimes(drafter, padded), 1.0)
+            )
+            hidden_s = self._hidden_s(launch, schedule, context)
+            self.price = of_drafts(
+                costs, tokens_s, speculation, draft=draft, waiting_s=waiting, hidden_s=hidden_s
+            )
+            return
         sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
-        # A step takes at least this long: the host prepares the next one meanwhile.
-        hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
+        hidden_s = self._hidden_s(launch, schedule, context)
         tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
         self.price = _of_one_group(costs.attention, tokens_s, sequences_s, hidden_s)
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
             self.price = of_groups(self.price, context.data_parallel)
+
+    @staticmethod
+    def _hidden_s(launch: list[float], schedule: list[float], context: LatencyContext) -> list[float]:
+        """Return the least time of a step by its sequences: the host prepares the next one meanwhile."""
+        return [a + b if context.async_scheduling else 0.0 for a, b in zip(launch, schedule, strict=True)]
 
 
 class TokenTimes(dict[int, float]):

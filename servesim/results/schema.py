@@ -175,11 +175,26 @@ EXTRAS = {
         "finished_s",
     ),
     "front_end_s": Column("front_end_s", _FLOAT64, "s", FRONT_END_METRIC.description),
+    "decode_steps": Column(
+        "decode_steps",
+        _INT32,
+        "steps",
+        "Speculative decoding: steps that emitted its tokens but for those at the ends of prefills; null without it",
+    ),
+    "decode_steps_drawn": Column(
+        "decode_steps_drawn",
+        _INT32,
+        "steps",
+        "Steps that were drawn for all its tokens but the first: decode_steps, unless preempted or unfinished",
+    ),
 }
 """Further columns of ``requests``, which a result has only where its workload or a pool has what they tell of."""
 
 FRONT_END_COLUMNS = ("enqueued_s", "stream_s", "front_end_s")
 """Those of `EXTRAS` that a result has where a pool has a front end."""
+
+SPECULATION_COLUMNS = ("decode_steps", "decode_steps_drawn")
+"""Those of `EXTRAS` that a result has where a pool decodes speculatively."""
 
 SEGMENTS = (
     Column("replica", _INT32, "-", "Number of the replica"),
@@ -247,7 +262,9 @@ def frame_schema(name: str, extras: Collection[str] = ()) -> pl.Schema:
     return pl.Schema({column.name: column.dtype for column in columns})
 
 
-def result_extras(workload_extras: Collection[str], *, front_end: bool = False) -> tuple[str, ...]:
+def result_extras(
+    workload_extras: Collection[str], *, front_end: bool = False, speculation: bool = False
+) -> tuple[str, ...]:
     """Return those of `EXTRAS` that a result has.
 
     Parameters
@@ -256,9 +273,12 @@ def result_extras(workload_extras: Collection[str], *, front_end: bool = False) 
         Columns that the workload has.
     front_end
         Whether a pool has a front end.
+    speculation
+        Whether a pool decodes speculatively.
     """
     visible = {VISIBLE_METRIC.name} if "reasoning_tokens" in workload_extras else set()
     others = {*workload_extras, *visible, *(FRONT_END_COLUMNS if front_end else ())}
+    others |= {*SPECULATION_COLUMNS} if speculation else set()
     return tuple(name for name in EXTRAS if name in others)
 
 
