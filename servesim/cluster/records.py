@@ -78,9 +78,11 @@ FRONT_END = RowFormat({"request_id": "q", "enqueued_s": "d", "stream_s": "d"})
 """When a request left its front end for the engine's queue (NaN: not by the end of the run), and how long its tokens
 take to the client; written before its outcome, for replicas that have a front end."""
 
-SPECULATION = RowFormat({"request_id": "q", "decode_steps": "i", "decode_steps_drawn": "i"})
-"""In how many decode steps a request's tokens came, and in how many they all were to come; written before its outcome,
-for replicas that decode speculatively."""
+SPECULATION = RowFormat(
+    {"request_id": "q", "decode_steps": "i", "decode_steps_drawn": "i", "decode_tokens_drawn": "i"}
+)
+"""In how many decode steps a request's tokens came, in how many they were to come, and how many tokens; written before
+its outcome, for replicas that decode speculatively."""
 
 SAMPLE = RowFormat(
     {

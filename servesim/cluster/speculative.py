@@ -23,10 +23,30 @@ from servesim.cluster.request import Request
 from servesim.cluster.system import System
 from servesim.latency.api import BatchShape
 from servesim.latency.parallel import Price
-from servesim.rng import stream
+from servesim.rng import numbered, stream
 
 FRACTION_BITS = 20
 """Contexts are counted in 1/2^20 of a token: exact for any request of fewer than a million decode steps."""
+
+
+def spread(missing: int, decoded: int, drawn: int) -> tuple[int, int]:
+    """Return in how many steps *missing* tokens come, and how many in each, in 1/2^20 of a token.
+
+    Parameters
+    ----------
+    missing
+        Tokens to spread.
+    decoded, drawn
+        All tokens that come in decode steps, and the steps that were drawn for them.
+
+    Examples
+    --------
+    >>> steps, pace = spread(7, 7, 3)
+    >>> steps, [(pace * step) >> FRACTION_BITS for step in range(4)]
+    (3, [0, 2, 4, 7])
+    """
+    steps = -(-missing * drawn // decoded)
+    return steps, -(-(missing << FRACTION_BITS) // steps)
 
 
 class Drafts:
@@ -43,12 +63,18 @@ class Drafts:
     def __init__(self, speculation: Speculation, *, seed: int) -> None:
         most, ratio = speculation.draft_tokens, speculation.acceptance_ratio
         self._at_least = np.array([ratio**drafted for drafted in range(most, 0, -1)])  # ascending
-        self._least_tokens, self._most_tokens = 1, 1 + most
+        self._drawn: dict[int, tuple[int, int]] = {}
         self._key = int(stream(seed, "speculative decoding").integers(1 << 63))
 
     def steps(self, request_id: int, tokens: int) -> int:
         """Return how many steps emit *tokens* tokens: each one and the accepted of its drafts, the last may be cut."""
-        generator = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, request_id]))
+        drawn = self._drawn.get(request_id)
+        if drawn is None or drawn[0] != tokens:
+            self._drawn[request_id] = drawn = tokens, self._draw(request_id, tokens)
+        return drawn[1]
+
+    def _draw(self, request_id: int, tokens: int) -> int:
+        generator = numbered(self._key, request_id)
         steps, missing = 0, tokens
         while missing > 0:  # once, but for long outputs: half as many steps as tokens mostly suffice
             drawn = generator.random(-(-missing // 2))
@@ -61,14 +87,17 @@ class Drafts:
             missing -= int(sums[-1])
         return steps
 
+    def forget(self, request_id: int) -> None:
+        """Keep no longer what was drawn for a request."""
+        self._drawn.pop(request_id, None)
+
     def pace(self, request: Request) -> tuple[int, int]:
         """Return in how many steps a request emits what it has not yet, and how much in each, in 1/2^20 of a token.
 
         What is left after a preemption takes its share of all the steps that were drawn.
         """
         decoded, missing = request.target_tokens - 1, request.target_tokens - request.emitted_tokens
-        steps = -(-missing * self.steps(request.request_id, decoded) // decoded)
-        return steps, -(-(missing << FRACTION_BITS) // steps)
+        return spread(missing, decoded, self.steps(request.request_id, decoded))
 
 
 class SpeculativeReplica(Replica):
@@ -153,10 +182,10 @@ class SpeculativeReplica(Replica):
             self._write_steps(request, steps)
 
     def _write_steps(self, request: Request, steps: int) -> None:
-        drawn = 0
-        if request.target_tokens > 1:
-            drawn = self.drafts.steps(request.request_id, request.target_tokens - 1)
-        self.system.speculations += SPECULATION.pack.pack(request.request_id, steps, drawn)
+        tokens = request.target_tokens - 1
+        drawn = self.drafts.steps(request.request_id, tokens) if tokens else 0
+        self.drafts.forget(request.request_id)
+        self.system.speculations += SPECULATION.pack.pack(request.request_id, steps, drawn, tokens)
 
     # -- memory: blocks are counted sequence by sequence, where a bound of them does not suffice --------------------
 

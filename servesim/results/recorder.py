@@ -30,6 +30,7 @@ from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
 from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
 from servesim.results.run_result import ResolvedScenario, RunResult
+from servesim.results.schema import SPECULATION_COLUMNS
 from servesim.results.sinks import MemorySink, Sink
 from servesim.results.summary import SummaryOptions, summarize
 from servesim.results.totals import RunTotals
@@ -227,7 +228,8 @@ class _Arrivals:
         self.speculation: Rows | None = None
         if speculation:
             self.speculation = np.zeros(frame.height, dtype=SPECULATION.dtype)
-            self.speculation["decode_steps"] = self.speculation["decode_steps_drawn"] = -1
+            for name in SPECULATION_COLUMNS:
+                self.speculation[name] = -1
 
     def see(self, rows: Rows) -> None:
         """Take in when some of the requests first emitted a token that the user sees."""

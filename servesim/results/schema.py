@@ -187,13 +187,19 @@ EXTRAS = {
         "steps",
         "Steps that were drawn for all its tokens but the first: decode_steps, unless preempted or unfinished",
     ),
+    "decode_tokens_drawn": Column(
+        "decode_tokens_drawn",
+        _INT32,
+        "tokens",
+        "Tokens that they were drawn for, to be spread evenly over them",
+    ),
 }
 """Further columns of ``requests``, which a result has only where its workload or a pool has what they tell of."""
 
 FRONT_END_COLUMNS = ("enqueued_s", "stream_s", "front_end_s")
 """Those of `EXTRAS` that a result has where a pool has a front end."""
 
-SPECULATION_COLUMNS = ("decode_steps", "decode_steps_drawn")
+SPECULATION_COLUMNS = ("decode_steps", "decode_steps_drawn", "decode_tokens_drawn")
 """Those of `EXTRAS` that a result has where a pool decodes speculatively."""
 
 SEGMENTS = (
@@ -407,6 +413,12 @@ EXTRA_SUMMARY = (
         "Only where requests have sessions: how many (sessions), requests in them, prompt_tokens_mean of those, "
         "session_s_mean from the arrival of a session's first request to the end of its last, and active_mean, the "
         "mean number of sessions under way over duration_s",
+    ),
+    SummaryKey(
+        "speculation",
+        "-",
+        "Only where a pool decodes speculatively: decode_steps of all requests, and acceptance_length_mean, the tokens "
+        "that such a step emitted for a request",
     ),
 )
 """Keys that follow where a result has `EXTRA_METRICS`, or sessions."""
