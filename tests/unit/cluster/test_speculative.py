@@ -135,6 +135,20 @@ def test_a_step_is_dearer_and_a_large_batch_pays_more():
     assert ratios[1] > 1.4
 
 
+def test_drafting_much_slows_a_full_server_down():
+    """Llama-3.1-70B on four GPUs: seven drafted tokens help one sequence, and 256 have fewer tokens per second."""
+    large = {"model": "llama-3.1-70b", "tensor_parallel": 4}
+    drafting = {"method": "eagle3", "draft_tokens": 7, "acceptance": "kimi-k2.5-eagle3-thinking-on"}
+    plain = build_pool(scenario(None, **large).cluster.pools[0]).latency
+    latency = build_pool(scenario(drafting, **large).cluster.pools[0]).latency
+    gains = [
+        3.71 * plain.price(batch)[0] / latency.price(batch)[0]
+        for batch in (BatchShape(1, 1000), BatchShape(256, 256_000))
+    ]
+    assert gains[0] > 2.0
+    assert gains[1] < 1.0
+
+
 def test_what_drafts_takes_memory():
     """A layer takes its weights and its cache, a model all of its own; n-grams take nothing."""
 
