@@ -118,9 +118,13 @@ def one_step(
     work: list[tuple[Sequence_, int]] = []
     preempted = False
 
+    def needed(s: Sequence_, n: int) -> int:
+        slots = settings.slot_tokens if decodes(s) else n
+        return blocks(s.in_cache + slots, settings) - blocks(s.in_cache, settings)
+
     def free() -> int:
         taken = sum(blocks(s.in_cache, settings) for s in running)
-        promised = sum(blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) for s, n in work)
+        promised = sum(needed(s, n) for s, n in work)
         return settings.kv_blocks - taken - promised
 
     def admit() -> None:
@@ -146,7 +150,7 @@ def one_step(
             while s in running:
                 left = budget - sum(m for _, m in work)
                 n = settings.step_tokens if decodes(s) else min(s.to_prefill - s.in_cache, left)
-                if blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) <= free():
+                if needed(s, n) <= free():
                     work.append((s, n))
                     break
                 victim = max(running, key=lambda r: r.rank)

@@ -50,6 +50,14 @@ class Speculation:
         return 1 + self.draft_tokens
 
     @property
+    def slot_tokens(self) -> int:
+        """Slots of the KV cache that a step needs beyond a sequence's context: as many again for what then drafts.
+
+        So vLLM V1 has it: ``num_lookahead_tokens`` in ``vllm/v1/core/sched/scheduler.py``.
+        """
+        return self.step_tokens + (0 if self.method == "ngram" else self.draft_tokens)
+
+    @property
     def acceptance_length(self) -> float:
         """Mean number of tokens that a step emits for a sequence."""
         return length_of(self.acceptance_ratio, self.draft_tokens)

@@ -150,19 +150,20 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
     settings = spec.engine
     max_model_len = settings.max_model_len or context_tokens
     groups = spec.data_parallel
-    drafted = settings.speculative.draft_tokens if settings.speculative else 0
+    drafting = speculation_of(settings)
+    spare = 0 if drafting is None else drafting.slot_tokens - 1
     return Engine(
         async_scheduling=is_asynchronous(settings),
         max_num_seqs=groups * settings.max_num_seqs,
         max_num_batched_tokens=groups * settings.max_num_batched_tokens,
         kv_block_tokens=settings.kv_block_tokens,
         kv_blocks=groups * kv_blocks,
-        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1 - drafted),
+        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1 - spare),
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,
         leap=settings.leap,
         step_noise_cv=settings.step_noise_cv,
-        speculative=speculation_of(settings),
+        speculative=drafting,
         encoder_s_per_token=(
             encoder_s_per_token(device)
             if settings.encoder_s_per_token is None

@@ -45,3 +45,8 @@ class Engine:
     def step_tokens(self) -> int:
         """Tokens that a step computes for every decoding sequence."""
         return 1 if self.speculative is None else self.speculative.step_tokens
+
+    @property
+    def slot_tokens(self) -> int:
+        """Slots of the KV cache that a step needs beyond the context of every decoding sequence."""
+        return 1 if self.speculative is None else self.speculative.slot_tokens

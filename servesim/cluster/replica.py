@@ -121,7 +121,7 @@ class Replica(PagedMemory):
         self.block_tokens = engine.kv_block_tokens
         self.step_tokens = engine.step_tokens  # that a step computes for each decoding request
         self.reserve_tokens = (
-            self.block_tokens + self.step_tokens - 1
+            self.block_tokens + engine.slot_tokens - 1
         )  # enough for its next step, on top of its context
         self.by_residue = [0] * engine.kv_block_tokens  # decoding requests, as in leap.blocks_held
         self.prefill_blocks = 0  # held by requests that prefill

@@ -204,8 +204,8 @@ class SpeculativeReplica(Replica):
         return self.prefill_blocks + prefills + self._blocks(steps if self.batch.sequences else 0, 0)
 
     def decode_blocks_needed(self, steps: int) -> int:
-        """Return the blocks that *steps* more decode steps take: the last of them stores its drafts too."""
-        return self._blocks(steps - 1, self.step_tokens) - self._blocks(0, 0)
+        """Return the blocks that *steps* more decode steps take: the last of them needs slots for its drafts."""
+        return self._blocks(steps - 1, self.engine.slot_tokens) - self._blocks(0, 0)
 
     def _blocks(self, steps: int, more: int) -> int:
         step, block_tokens = self.decode_step + steps, self.block_tokens

@@ -15,9 +15,9 @@ ROUND = Linear(base_s=0.25, per_context_s=2.0**-7, per_token_s=0.125, per_pair_s
 ODD = Linear(base_s=0.1, per_context_s=0.003, per_token_s=0.07, per_pair_s=0.0007)
 
 
-def speculation(draft_tokens: int, ratio: float) -> Speculation:
+def speculation(method: str, draft_tokens: int, ratio: float) -> Speculation:
     """Return how an engine drafts so many tokens, each accepted with the given probability."""
-    return Speculation(method="ngram", draft_tokens=draft_tokens, acceptance_ratio=ratio)
+    return Speculation(method=method, draft_tokens=draft_tokens, acceptance_ratio=ratio)
 
 
 @st.composite
@@ -25,14 +25,17 @@ def engines(draw: st.DrawFn, *, prefill_only: bool = True, noise: bool = False, 
     """Draw engine settings: tiny caches, small blocks, tight budgets."""
     block_tokens = draw(st.sampled_from([1, 3, 4, 16]))
     budget = draw(st.sampled_from([4, 8, 16, 64]))
-    blocks = max(2, draw(st.sampled_from([12, 40, 160, 640])) // block_tokens)
+    blocks = max(2 + 7 // block_tokens, draw(st.sampled_from([12, 40, 160, 640])) // block_tokens)
     chunked = draw(st.booleans())
     drafted = draw(st.sampled_from([0, 1, 3])) if drafts else 0
-    limit = blocks * block_tokens + 1 - drafted
+    drafting = None
+    if drafted:
+        method = draw(st.sampled_from(["ngram", "eagle"]))
+        drafting = speculation(method, drafted, draw(st.sampled_from([0.0, 0.5, 0.8, 1.0])))
+    limit = blocks * block_tokens + 1 - (drafting.slot_tokens - 1 if drafting else 0)
     return engine(
         max_num_seqs=min(budget // (1 + drafted), draw(st.sampled_from([1, 2, 4, 8]))),
-        speculative=speculation(drafted, draw(st.sampled_from([0.0, 0.5, 0.8, 1.0]))) if drafted else None,
-        max_num_batched_tokens=budget,
+        speculative=drafting,
         kv_block_tokens=block_tokens,
         kv_blocks=blocks,
         context_limit=limit if chunked else min(limit, budget),
