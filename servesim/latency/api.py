@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servesim.catalog import Gpu, HostCosts, ModelArchitecture, Parallelism
+from servesim.catalog.speculative import Speculation
 
 UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
@@ -74,6 +75,8 @@ class LatencyContext:
         Kernels of routed experts: ``auto`` or ``marlin``.
     host
         What the engine's host takes for a step.
+    speculation
+        How the engine drafts tokens, or None.
     """
 
     model: ModelArchitecture
@@ -89,6 +92,12 @@ class LatencyContext:
     prompt_graphs: bool = True
     moe_backend: str = "auto"
     host: HostCosts = NO_HOST
+    speculation: Speculation | None = None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 if self.speculation is None else self.speculation.step_tokens
 
     @property
     def parallelism(self) -> Parallelism:

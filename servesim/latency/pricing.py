@@ -11,6 +11,7 @@ from typing import Protocol
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.operators import launched_kernels
 from servesim.latency.parallel import Price, of_groups, of_stages
+from servesim.latency.speculative import of_drafts
 
 
 class StepCosts(Protocol):
@@ -38,9 +39,13 @@ class StepPrices:
         What the GPU takes.
     context
         The replica: its host costs, largest batch, CUDA graphs, scheduling.
+    drafter
+        What the model takes that drafts for this one, if one does.
     """
 
-    def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
+    def __init__(
+        self, costs: StepCosts, context: LatencyContext, *, drafter: StepCosts | None = None
+    ) -> None:
         host = context.host
         counts = range(context.max_num_seqs + 1)
         launch = [host.launch_s + host.launch_per_sequence_s * count for count in counts]
@@ -48,14 +53,31 @@ class StepPrices:
         waiting = (
             launch if context.async_scheduling else [a + b for a, b in zip(launch, schedule, strict=True)]
         )
-        sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         # A step takes at least this long: the host prepares the next one meanwhile.
         hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
         # Without a CUDA graph it starts every kernel of this one, side by side with the GPU.
         starts_s = host.eager_kernel_s * launched_kernels(context.model, context.parallelism)
         eager_s = [max(least_s, starts_s + waiting[count]) for count, least_s in enumerate(hidden_s)]
-        tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
         largest = context.graph_tokens_max
+        padded = padded_tokens(largest)
+        tokens_s = TokenTimes(costs, padded)
+        if context.speculation is not None:
+            draft = (
+                (costs, tokens_s, 1.0 / context.model.layers)
+                if drafter is None
+                else (drafter, TokenTimes(drafter, padded), 1.0)
+            )
+            self.price = of_drafts(
+                costs,
+                tokens_s,
+                context.speculation,
+                draft=draft,
+                waiting_s=waiting,
+                host_s=(hidden_s, eager_s),
+                graph_tokens_max=largest,
+            )
+            return
+        sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         decode_least_s = [*hidden_s[: largest + 1], *eager_s[largest + 1 :]]
         self.price = _of_one_group(
             costs.attention,

@@ -6,6 +6,7 @@ is left out, and how far the results are off against measurements. Tables of one
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -97,14 +98,25 @@ class Roofline:
         self._operators = operators(context.model, context.parallelism)
         self._coefficients = KernelCoefficients(gpu=context.gpu)
         self._blocks: dict[int, list[float]] = {}
-        self._head_s = self._heads_s(context.max_num_seqs)
+        self._head_s = self._heads_s(context.max_num_seqs * context.step_tokens)
         model = context.model
         self._full = self._layers(model.layers - model.sliding_layers, None)
         self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
         if model.sliding_layers:
             self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
             self.attention = self._with_windows
-        self.price = StepPrices(self, context).price  # type: ignore[assignment]  # a call less for each step
+        self.drafter = self._drafter(context)
+        self.price = StepPrices(self, context, drafter=self.drafter).price  # type: ignore[assignment]  # a call less for each step
+
+    @staticmethod
+    def _drafter(context: LatencyContext) -> Roofline | None:
+        """Return the costs of the smaller model that drafts for this one, as fitted; None where none does."""
+        draft = context.speculation.draft if context.speculation else None
+        if draft is None:
+            return None
+        drafter = Roofline()
+        drafter.reset(replace(context, model=draft, speculation=None))
+        return drafter
 
     @property
     def sources(self) -> dict[str, str]:
@@ -194,8 +206,12 @@ class Roofline:
     def _layers(self, layers: int, window: int | None) -> AttentionPrices:
         model = self._context.model
         latent, kv_dtype = model.mla is not None, model.kv_dtype
+        attention = self._operators.attention
+        if self._context.step_tokens > 1:  # queries that read the same keys and values
+            pairs = attention.decode_flops_per_pair * self._context.step_tokens
+            attention = replace(attention, decode_flops_per_pair=pairs)
         return AttentionPrices(
-            self._operators.attention,
+            attention,
             self._peaks("bf16"),
             decode=scaled(self._coefficients.decode(kv_dtype, latent=latent), self.attention_scale),
             prefill=scaled(self._coefficients.prefill(kv_dtype, latent=latent), self.attention_scale),

@@ -90,7 +90,7 @@ class Table:
         self._roofline = roofline
         layers = self._layers(profile, roofline)
         self.attention = layers[0].price if len(layers) == 1 else of_layers([each.price for each in layers])
-        self._prices = StepPrices(self, context)
+        self._prices = StepPrices(self, context, drafter=roofline.drafter)
 
     @property
     def sources(self) -> dict[str, str]:

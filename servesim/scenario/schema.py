@@ -33,6 +33,7 @@ from servesim.scenario.checks import (
     check_pool,
     check_pools,
     check_run,
+    check_speculation,
 )
 from servesim.scenario.components import path_context, path_text, resolve_component, resolve_workload
 from servesim.scenario.slots import SLOTS
@@ -89,6 +90,45 @@ class FrontEndSpec(_Section):
     )
 
 
+class SpeculativeSpec(_Section):
+    """Speculative decoding: what drafts tokens, how many, and how many of them are accepted."""
+
+    method: Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"] = Field(
+        description="What drafts. mtp: the model's own layer for further tokens; eagle, eagle3: a trained layer; "
+        "draft_model: a smaller model; ngram: a look-up on the host."
+    )
+    draft_tokens: int = Field(ge=1, le=64, description="Tokens drafted for each sequence in each step.")
+    acceptance: str | None = Field(
+        default=None, description="Name of measured acceptance lengths in the catalog; one of three keys."
+    )
+    acceptance_length: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="Mean number of tokens that a step emits for a sequence, from 1 to 1 + draft_tokens; one of three "
+        "keys.",
+    )
+    acceptance_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Probability that a drafted token is accepted, given that all before it were; one of three keys.",
+    )
+    draft_model: str | None = Field(
+        default=None, description="Catalog name of the smaller model, with method: draft_model."
+    )
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 + self.draft_tokens
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        check_speculation(self)
+        return self
+
+
 class EngineSpec(_Section):
     """Settings of the inference engine on every replica of a pool, named as vLLM names them where it does."""
 
@@ -128,6 +168,16 @@ class EngineSpec(_Section):
         default=True,
         description="Whether runs of identical steps are simulated at once. false simulates step by step: "
         "same results, slower, for checking.",
+    )
+    step_noise_cv: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Coefficient of variation of a random factor, lognormal of mean 1, on the times of each run of "
+        "identical steps; 0: none (docs/model/step-noise.md).",
+    )
+    speculative: SpeculativeSpec | None = Field(
+        default=None, description="Speculative decoding; null: none (docs/model/speculative-decoding.md)."
     )
     max_model_len: int | None = Field(
         default=None,
