@@ -6,14 +6,41 @@ joined with the host. docs/model/latency.md has the equations.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.parallel import Price, of_groups, of_stages
 
 
+class DecodeLines(NamedTuple):
+    """What attention takes in steps that only decode: a line in the attended tokens, and another from a knot on.
+
+    Attributes
+    ----------
+    least_tokens
+        Tokens per sequence from which on the lines hold.
+    knot_tokens
+        Attended tokens from which on the second line holds.
+    near, far
+        ``(zero_s, token_s)`` of both lines: the time at no token, and that of each.
+    """
+
+    least_tokens: int
+    knot_tokens: float
+    near: tuple[float, float]
+    far: tuple[float, float]
+
+
 class StepCosts(Protocol):
-    """What the kernels of an engine step take on the GPU."""
+    """What the kernels of an engine step take on the GPU.
+
+    Attributes
+    ----------
+    decode_lines
+        What `attention` says of batches that only decode, where it is so simple; None: it is not.
+    """
+
+    decode_lines: DecodeLines | None
 
     def tokens_s(self, tokens: int) -> float:
         """Return the time of all that depends on the number of tokens: matrices, norms, experts, collectives.
@@ -51,7 +78,10 @@ class StepPrices:
         # A step takes at least this long: the host prepares the next one meanwhile.
         hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
         tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
-        self.price = _of_one_group(costs.attention, tokens_s, sequences_s, hidden_s)
+        decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
+        self.price = _of_one_group(costs.attention, tokens_s, sequences_s, decode_s, hidden_s)
+        if costs.decode_lines:
+            self.price = _decodes_at_once(self.price, costs.decode_lines, decode_s, hidden_s)
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
@@ -73,10 +103,13 @@ class TokenTimes(dict[int, float]):
 
 
 def _of_one_group(
-    attention: Price, tokens_s: TokenTimes, sequences_s: list[float], hidden_s: list[float]
+    attention: Price,
+    tokens_s: TokenTimes,
+    sequences_s: list[float],
+    decode_s: list[float],
+    hidden_s: list[float],
 ) -> Price:
     """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more."""
-    decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
         first_s, growth_s, steps = attention(batch)
@@ -97,6 +130,32 @@ def _of_one_group(
                 steps = min(steps, int((least_s - first_s) / growth_s) + 1)
             return least_s, 0.0, steps
         return first_s, growth_s, steps
+
+    return price
+
+
+def _decodes_at_once(
+    price_any: Price, lines: DecodeLines, decode_s: list[float], hidden_s: list[float]
+) -> Price:
+    """Return *price_any* with its usual case in front: the GPU is the slower side of a step that only decodes.
+
+    The hot path. Sums are in the order of *price_any*, whose prices these are to the last bit.
+    """
+    least_tokens, knot_tokens, (near_s, near_token_s), (far_s, far_token_s) = lines
+
+    def price(batch: BatchShape) -> tuple[float, float, int]:
+        count, attended = batch.sequences, batch.context_tokens
+        if batch.chunks or attended < least_tokens * count:
+            return price_any(batch)
+        if attended < knot_tokens:
+            first_s = near_s + attended * near_token_s + decode_s[count]
+            if first_s >= hidden_s[count]:
+                return first_s, count * near_token_s, int((knot_tokens - attended) / count) + 1
+        else:
+            first_s = far_s + attended * far_token_s + decode_s[count]
+            if first_s >= hidden_s[count]:
+                return first_s, count * far_token_s, UNLIMITED_STEPS
+        return price_any(batch)
 
     return price
 
