@@ -142,6 +142,7 @@ def _decodes_at_once(
     The hot path. Sums are in the order of *price_any*, whose prices these are to the last bit.
     """
     least_tokens, knot_tokens, (near_s, near_token_s), (far_s, far_token_s) = lines
+    near_growth_s = [count * near_token_s for count in range(len(decode_s))]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
         count, attended = batch.sequences, batch.context_tokens
@@ -150,7 +151,7 @@ def _decodes_at_once(
         if attended < knot_tokens:
             first_s = near_s + attended * near_token_s + decode_s[count]
             if first_s >= hidden_s[count]:
-                return first_s, count * near_token_s, int((knot_tokens - attended) / count) + 1
+                return first_s, near_growth_s[count], int((knot_tokens - attended) / count) + 1
         else:
             first_s = far_s + attended * far_token_s + decode_s[count]
             if first_s >= hidden_s[count]:
