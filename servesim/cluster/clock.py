@@ -60,12 +60,12 @@ class Clock(Environment):
         take their next place on the heap in one operation; any other event, such as those of SimPy processes, is
         SimPy's to handle.
         """
-        entries, numbers = self._entries, self._eid
+        entries = self._entries
         while True:  # a condition here would keep CPython 3.11 from specializing the loop
             if self._stopping or not entries:
                 return self._stopping
             entry = entries[0]
-            self._now, priority, _, wakeup = entry
+            self._now, priority, number, wakeup = entry
             if priority < STOP:
                 self.step()
                 continue
@@ -79,4 +79,4 @@ class Clock(Environment):
             elif next_s is None:
                 heappop(entries)
             else:
-                heapreplace(entries, (next_s, priority, next(numbers), wakeup))
+                heapreplace(entries, (next_s, priority, number, wakeup))

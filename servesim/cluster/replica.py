@@ -351,9 +351,8 @@ class Replica(PagedMemory):
             step_s, growth_s = self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
-        is_awaited = self.late and self._settle(
-            inf
-        )  # the next boundary may admit who came during the last step
+        # The next boundary may admit who came during the last step.
+        is_awaited = self.late and self._settle(inf)
         if steps > 1 and (is_awaited or not self.leap):
             steps = 1
         elif steps > 1:
@@ -511,9 +510,10 @@ class Replica(PagedMemory):
     def write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
-        prefill_tokens = 0
-        for tokens, _ in batch.chunks:
-            prefill_tokens += tokens
+        prefill_tokens = prefill_sequences = 0
+        if batch.chunks:
+            prefill_sequences = len(batch.chunks)
+            prefill_tokens = sum([tokens for tokens, _ in batch.chunks])
         self.steps += done
         self.system.segments += PACK_SEGMENT(
             self.index,
@@ -524,7 +524,7 @@ class Replica(PagedMemory):
             batch.sequences,
             batch.context_tokens,
             prefill_tokens,
-            len(batch.chunks),
+            prefill_sequences,
         )
 
     def _go_idle(self, now: float) -> float | None:

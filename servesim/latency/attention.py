@@ -11,6 +11,7 @@ from servesim.latency.api import UNLIMITED_STEPS, BatchShape
 from servesim.latency.efficiency import Decode, Mixed, Peaks, Prefill, chunk_costs
 from servesim.latency.operators import Attention
 from servesim.latency.parallel import Price
+from servesim.latency.pricing import DecodeLines
 
 
 class AttentionPrices:
@@ -73,6 +74,15 @@ class AttentionPrices:
             self._knot_tokens = self._ramp_s / steeper_s
         else:  # the line without an offset is the lower one throughout
             self._token_s, self._ramp_s, self._knot_tokens = self._ramp_token_s, 0.0, 0.0
+
+    def decode_lines(self) -> DecodeLines:
+        """Return the price of batches that only decode, as long as no window is full."""
+        return DecodeLines(
+            self._least_tokens,
+            self._knot_tokens,
+            near=(self._near_s, self._ramp_token_s),
+            far=(self._far_s, self._token_s),
+        )
 
     def _price_most(self) -> Price:
         """Return the price of any batch, at once of those that are usual: the hot path, a closure for speed.

@@ -6,16 +6,43 @@ joined with the host, which starts kernels one by one where no CUDA graph does. 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.operators import launched_kernels
 from servesim.latency.parallel import Price, of_groups, of_stages
 from servesim.latency.speculative import of_drafts
 
 
+class DecodeLines(NamedTuple):
+    """What attention takes in steps that only decode: a line in the attended tokens, and another from a knot on.
+
+    Attributes
+    ----------
+    least_tokens
+        Tokens per sequence from which on the lines hold.
+    knot_tokens
+        Attended tokens from which on the second line holds.
+    near, far
+        ``(zero_s, token_s)`` of both lines: the time at no token, and that of each.
+    """
+
+    least_tokens: int
+    knot_tokens: float
+    near: tuple[float, float]
+    far: tuple[float, float]
+
+
 class StepCosts(Protocol):
-    """What the kernels of an engine step take on the GPU."""
+    """What the kernels of an engine step take on the GPU.
+
+    Attributes
+    ----------
+    decode_lines
+        What `attention` says of batches that only decode, where it is so simple; None: it is not.
+    """
+
+    decode_lines: DecodeLines | None
 
     def tokens_s(self, tokens: int) -> float:
         """Return the time of all that depends on the number of tokens: matrices, norms, experts, collectives.
@@ -79,13 +106,16 @@ class StepPrices:
             return
         sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         decode_least_s = [*hidden_s[: largest + 1], *eager_s[largest + 1 :]]
+        decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
         self.price = _of_one_group(
             costs.attention,
             tokens_s,
-            sequences_s,
+            (sequences_s, decode_s),
             (decode_least_s, hidden_s, eager_s),
             graph_tokens_max=largest if context.prompt_graphs else 0,
         )
+        if costs.decode_lines:
+            self.price = _decodes_at_once(self.price, costs.decode_lines, decode_s, decode_least_s)
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
@@ -109,18 +139,19 @@ class TokenTimes(dict[int, float]):
 def _of_one_group(
     attention: Price,
     tokens_s: TokenTimes,
-    sequences_s: list[float],
+    sequences_s: tuple[list[float], list[float]],
     host_s: tuple[list[float], list[float], list[float]],
     *,
     graph_tokens_max: int,
 ) -> Price:
     """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more.
 
-    *host_s* is the least time of a step by its sequences: of decodes alone, and of one that holds prompts, up to
-    *graph_tokens_max* tokens and beyond.
+    *sequences_s* is what sequences take, and what they take with their tokens where all decode. *host_s* is the least
+    time of a step by its sequences: of decodes alone, and of one that holds prompts, up to *graph_tokens_max* tokens
+    and beyond.
     """
+    any_s, decode_s = sequences_s
     decode_least_s, graph_least_s, eager_least_s = host_s
-    decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
         first_s, growth_s, steps = attention(batch)
@@ -131,7 +162,7 @@ def _of_one_group(
             for chunk_tokens, _ in chunks:
                 tokens += chunk_tokens
             count += len(chunks)
-            first_s += tokens_s[tokens] + sequences_s[count]
+            first_s += tokens_s[tokens] + any_s[count]
             least_s = eager_least_s[count] if tokens > graph_tokens_max else graph_least_s[count]
         else:
             first_s += decode_s[count]
@@ -142,6 +173,33 @@ def _of_one_group(
                 steps = min(steps, int((least_s - first_s) / growth_s) + 1)
             return least_s, 0.0, steps
         return first_s, growth_s, steps
+
+    return price
+
+
+def _decodes_at_once(
+    price_any: Price, lines: DecodeLines, decode_s: list[float], least_s: list[float]
+) -> Price:
+    """Return *price_any* with its usual case in front: the GPU is the slower side of a step that only decodes.
+
+    The hot path. Sums are in the order of *price_any*, whose prices these are to the last bit.
+    """
+    least_tokens, knot_tokens, (near_s, near_token_s), (far_s, far_token_s) = lines
+    near_growth_s = [count * near_token_s for count in range(len(decode_s))]
+
+    def price(batch: BatchShape) -> tuple[float, float, int]:
+        count, attended = batch.sequences, batch.context_tokens
+        if batch.chunks or attended < least_tokens * count:
+            return price_any(batch)
+        if attended < knot_tokens:
+            first_s = near_s + attended * near_token_s + decode_s[count]
+            if first_s >= least_s[count]:
+                return first_s, near_growth_s[count], int((knot_tokens - attended) / count) + 1
+        else:
+            first_s = far_s + attended * far_token_s + decode_s[count]
+            if first_s >= least_s[count]:
+                return first_s, count * far_token_s, UNLIMITED_STEPS
+        return price_any(batch)
 
     return price
 

@@ -102,6 +102,7 @@ class Roofline:
         model = context.model
         self._full = self._layers(model.layers - model.sliding_layers, None)
         self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
+        self.decode_lines = None if model.sliding_layers else self._full.decode_lines()
         if model.sliding_layers:
             self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
             self.attention = self._with_windows

@@ -23,7 +23,7 @@ from servesim.latency.measured_attention import MeasuredAttention, of_layers
 from servesim.latency.operator_costs import profile_of
 from servesim.latency.operators import operators
 from servesim.latency.parallel import Price
-from servesim.latency.pricing import StepPrices
+from servesim.latency.pricing import DecodeLines, StepPrices
 from servesim.latency.roofline import Roofline
 from servesim.profiles import Grid, LayerProfile, read_layer_profile
 from servesim.profiles.aiconfigurator import OperatorTables, operator_tables
@@ -52,6 +52,8 @@ class Table:
 
     attention: Price
     """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
+
+    decode_lines: DecodeLines | None = None
 
     def __init__(self, *, path: Path, link_efficiency: _Share = 0.25, all_reduce_s: _Seconds = 20e-6) -> None:
         self.path = path

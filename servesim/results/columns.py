@@ -38,6 +38,11 @@ def take_rows(buffer: bytearray, layout: RowFormat) -> Rows:
     return rows
 
 
+def whole(rows: Rows) -> Rows:
+    """Return the same *rows* without their fields: numpy moves such rows at once, not field by field."""
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize)))
+
+
 def rows_frame(name: str, rows: Rows) -> pl.DataFrame:
     """Return *rows* as the frame *name* (``segments``, ``replicas`` or ``events``), in the same order."""
     return pl.DataFrame([_column(key, rows[key], dtype) for key, dtype in frame_schema(name).items()])

@@ -28,7 +28,7 @@ from servesim.cluster.records import (
 )
 from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
-from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
+from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows, whole
 from servesim.results.run_result import ResolvedScenario, RunResult
 from servesim.results.schema import SPECULATION_COLUMNS
 from servesim.results.sinks import MemorySink, Sink
@@ -166,9 +166,9 @@ class FrameRecorder:
                 arrivals.see(seen)
             if read is not None:
                 arrivals.read(read)
-            own = rows[(ids >= arrivals.first_id) & (ids < arrivals.first_id + len(arrivals.outcomes))]
-            if len(own):
-                arrivals.put(own)
+            own = (ids >= arrivals.first_id) & (ids < arrivals.first_id + len(arrivals.outcomes))
+            if own.any():
+                arrivals.put(whole(rows)[own].view(rows.dtype))
         self._flush(complete_only=True)
 
     def _flush(self, *, complete_only: bool) -> None:
@@ -260,7 +260,7 @@ class _Arrivals:
         InvariantError
             If a request has an outcome already.
         """
-        self.outcomes[rows["request_id"] - self.first_id] = rows
+        whole(self.outcomes)[rows["request_id"] - self.first_id] = whole(rows)
         missing = int(np.count_nonzero(self.outcomes["state"] < 0))
         if self.missing - missing != len(rows):
             raise InvariantError(

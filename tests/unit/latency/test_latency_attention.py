@@ -105,3 +105,20 @@ def test_latent_decode_is_bound_by_computing_with_many_heads() -> None:
         latent, slow, decode=AT_PEAK, prefill=IDEAL, mixed=Mixed(reread_share=0.0), layers=1, window=None
     )
     assert layer.price(BatchShape(1, 1000))[0] == pytest.approx(1000 * 2 * 128 * (512 + 576) / 0.5e15)
+
+
+@given(
+    st.integers(1, 64), st.integers(1, 5000), st.sampled_from((1.0, 64.0)), st.sampled_from((0.0, 1e-6, 1e-4))
+)
+def test_decode_lines_are_the_price_of_decodes(
+    sequences: int, context: int, least_tokens: float, ramp_s: float
+) -> None:
+    """Where they hold, the lines say what `price` does, to the last bit."""
+    of_layer = prices(replace(AT_PEAK, least_tokens=least_tokens, ramp_share=0.5, ramp_s=ramp_s))
+    attended, lines = sequences * context, of_layer.decode_lines()
+    if context >= lines.least_tokens:
+        zero_s, token_s = lines.near if attended < lines.knot_tokens else lines.far
+        assert of_layer.price(BatchShape(sequences, attended))[:2] == (
+            zero_s + attended * token_s,
+            sequences * token_s,
+        )

@@ -29,6 +29,8 @@ EAGER_S = 321 * KERNEL_S + 0.002  # kernels, and what every step waits for
 class Kernels:
     """A GPU of 10 us per token that attends for nothing at first and 1 ms more each step."""
 
+    decode_lines = None
+
     def tokens_s(self, tokens: int) -> float:
         """By the padded number."""
         return 1e-5 * tokens
