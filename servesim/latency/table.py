@@ -17,6 +17,7 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
+from servesim.latency.collective_costs import DEEPEP, Exchange
 from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
 from servesim.latency.measured_attention import MeasuredAttention, of_layers
@@ -46,20 +47,32 @@ class Table:
         Share of the link's peak that an all-reduce attains where none was measured.
     all_reduce_s
         What an empty all-reduce takes where none was measured.
+    all2all_backend
+        How the tokens of data-parallel groups reach experts that are spread over their GPUs, as in vLLM's argument of
+        this name: ``allgather_reducescatter``, or one of DeepEP's two, ``deepep_high_throughput`` and
+        ``deepep_low_latency``, which operator tables must have.
     """
 
     attention: Price
     """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
 
-    def __init__(self, *, path: Path, link_efficiency: _Share = 0.25, all_reduce_s: _Seconds = 20e-6) -> None:
+    def __init__(
+        self,
+        *,
+        path: Path,
+        link_efficiency: _Share = 0.25,
+        all_reduce_s: _Seconds = 20e-6,
+        all2all_backend: Exchange = "allgather_reducescatter",
+    ) -> None:
         self.path = path
         self.link_efficiency = link_efficiency
         self.all_reduce_s = all_reduce_s
+        self.all2all_backend = all2all_backend
 
     def __repr__(self) -> str:
         return (
             f"Table(path={self.path!r}, link_efficiency={self.link_efficiency}, "
-            f"all_reduce_s={self.all_reduce_s})"
+            f"all_reduce_s={self.all_reduce_s}, all2all_backend={self.all2all_backend!r})"
         )
 
     def reset(self, context: LatencyContext) -> None:
@@ -77,9 +90,13 @@ class Table:
             profile = read_layer_profile(path, tensor_parallel=context.tensor_parallel)
             _check_is_of(profile, context, path)
             _check_experts(profile, context, path)
+            if self.all2all_backend in DEEPEP:
+                raise ScenarioError(
+                    f"{path}: no exchanges (got all2all_backend {self.all2all_backend}). expected operator tables"
+                )
         else:
             _check_gpu(tables, context, path)
-            profile = profile_of(tables, context)
+            profile = profile_of(tables, context, self.all2all_backend)
         self._profile = profile
         roofline = Roofline()
         roofline.reset(context)

@@ -133,6 +133,31 @@ class OperatorTables:
             "comm/vllm/*/custom_allreduce_perf.parquet", ["num_gpus", "message_size"], backend="vllm_graph"
         )
 
+    def collective(self, name: str) -> list[tuple[float, ...]]:
+        """Return ``(ranks, bytes, s)`` of NCCL's ``all_reduce``, ``all_gather`` or ``reduce_scatter`` in 16 bits.
+
+        Bytes are those of the whole message, which a GPU has after a gather or before a scatter. The table counts
+        elements: in 8 bits twice as many take as long.
+        """
+        rows = self._rows(
+            "comm/nccl/*/nccl_perf.parquet", ["num_gpus", "message_size"], op_name=name, nccl_dtype="half"
+        )
+        return [(ranks, 2.0 * elements, seconds) for ranks, elements, seconds in rows]
+
+    def exchange(self, backend: str, phase: str) -> list[tuple[float, ...]]:
+        """Return ``(ranks, hidden, experts per token, experts, tokens of one GPU, s)`` of DeepEP on one node.
+
+        *backend* is ``deepep_ht`` or ``deepep_ll``, *phase* ``dispatch`` or ``combine``. This table is in us.
+        """
+        rows = self._rows(
+            "comm/vllm/*/moe_a2a_perf.parquet",
+            ["ep_size", "hidden_size", "topk", "num_experts", "num_tokens"],
+            comm_backend=backend,
+            phase=phase,
+            node_num=1,
+        )
+        return [(*shape, seconds * 1e-3) for *shape, seconds in rows]
+
     def _rows(self, pattern: str, shape: list[str], **wanted: str | int | None) -> list[tuple[float, ...]]:
         """Return the rows whose columns are *wanted*, or none; a missing ``window_size`` is 0."""
         paths = sorted(self.folder.glob(pattern), key=_version)

@@ -276,6 +276,23 @@ def test_what_operator_tables_lack_is_fitted_and_named(tmp_path: Path) -> None:
         assert ready.attention(batch)[0] == pytest.approx(roofline.attention(batch)[0], rel=0.05)
 
 
+def test_experts_measured_evenly_are_priced_as_tokens_visit_them_at_random(tmp_path: Path) -> None:
+    """Experts that take 3 us for each visited one: 16 tokens visit all 128 if spread evenly, 82 at random."""
+    context = replace(H200, model=model("qwen3-30b-a3b"))
+    columns = ["hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "num_tokens", "latency"]
+    shape = (2048, 768, 8, 128, 1)
+    rows = [(*shape, tokens, 0.02 + 0.003 * min(128, 8 * tokens)) for tokens in (1, 4, 16, 4096)]
+    experts = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        moe_dtype=pl.lit("bfloat16"), distribution=pl.lit("balanced"), moe_ep_size=1
+    )
+    folder = write(tmp_path, {**operator_rows(), "moe/vllm/0.24.0/moe_perf": experts}, meta=None)
+    ready = table(folder, context)
+    one, some, most = (ready._profile.per_step["experts"](tokens) / 48 for tokens in (1, 16, 4096))
+    assert one == pytest.approx(44e-6)
+    assert most == pytest.approx(404e-6)
+    assert some == pytest.approx((20 + 3 * 128 * (1 - (1 - 8 / 128) ** 16)) * 1e-6, rel=0.05)
+
+
 def test_operator_tables_of_another_gpu_are_refused(tmp_path: Path) -> None:
     """Tables of an H200 for an H100."""
     with pytest.raises(ScenarioError, match=r"tables of another GPU \(got h200-sxm\)\. expected h100-sxm"):
