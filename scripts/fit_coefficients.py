@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, Table, Tables
+from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, WITHOUT_PEERS, Table, Tables
 from scipy.optimize import least_squares
 
 from servesim.catalog import Parallelism
@@ -36,6 +36,11 @@ FITTED = ROOT / "servesim" / "latency" / "fitted"
 ROWS = 6000
 SEED = 5
 SOURCE = "NVIDIA aiconfigurator-core 0.12.0 (Apache-2.0), vLLM tables"
+HOPPER = ("h100-sxm", "h200-sxm")
+LATENT_LAUNCH = "b200-sxm"
+"""Latent attention runs the same kernels on both. On Hopper its module was measured with what its backend prepares
+once a step, and with starts that CUDA graphs hide in service: 58 microseconds and more where B200 takes 14."""
+
 PROFILE_SOURCE = "LLMServingSim layer profiles (MIT), vLLM 0.19, Llama-3.1-8B in bf16"
 
 Floats = NDArray[np.float64]
@@ -49,15 +54,17 @@ class Device:
     bytes_per_s: float
     link_bytes_per_s: float
     multiprocessors: int
+    cache_bytes: float
     flops_per_s: dict[str, float]
 
     def peaks(self, dtype: str) -> e.Peaks:
         """Return the peaks of multiplying weights of *dtype*."""
-        kind = {"int4": "bf16", "mxfp4": "bf16"}.get(dtype, dtype)
+        kind = {"int4": "bf16", "mxfp4": "fp8" if "nvfp4" in self.flops_per_s else "bf16"}.get(dtype, dtype)
         return e.Peaks(
             flops_per_s=self.flops_per_s[kind],
             bytes_per_s=self.bytes_per_s,
             multiprocessors=self.multiprocessors,
+            cache_bytes=self.cache_bytes,
         )
 
 
@@ -65,13 +72,20 @@ def device(name: str) -> Device:
     """Return the peaks of the catalog; GB200 is not in it and has those of the tables' own device file."""
     if name == "gb200":
         flops = {"bf16": 2500e12, "fp8": 5000e12, "nvfp4": 10000e12}
-        return Device(bytes_per_s=8e12, link_bytes_per_s=900e9, multiprocessors=152, flops_per_s=flops)
+        return Device(
+            bytes_per_s=8e12,
+            link_bytes_per_s=900e9,
+            multiprocessors=152,
+            cache_bytes=126e6,
+            flops_per_s=flops,
+        )
     found = catalog_gpu(name)
     formats = {"bf16": found.bf16_flops_per_s, "fp8": found.fp8_flops_per_s, "nvfp4": found.fp4_flops_per_s}
     return Device(
         bytes_per_s=found.memory_bandwidth_bytes_per_s,
         link_bytes_per_s=found.link.bandwidth_bytes_per_s,
         multiprocessors=found.multiprocessors,
+        cache_bytes=found.cache_bytes,
         flops_per_s={dtype: rate for dtype, rate in formats.items() if rate},
     )
 
@@ -114,7 +128,7 @@ ALL_REDUCE_SEARCH = {
     "lower": (1e-6, 0.0, 0.02, 0.0),
     "upper": (5e-5, 3e-5, 1.0, 3.0),
 }
-ELEMENTWISE_SEARCH = {"start": (2e-6, 1.0), "lower": (0.5e-6, 0.1), "upper": (1e-5, 4.0)}
+ELEMENTWISE_SEARCH = {"start": (2e-6, 1.0, 0.8), "lower": (0.5e-6, 0.1, 0.3), "upper": (1e-5, 4.0, 1.0)}
 
 
 def predict_gemm(c: e.Gemm, table: Table, *, peaks: e.Peaks, dtype: str) -> Floats:
@@ -225,8 +239,11 @@ def predict_all_reduce(c: e.AllReduce, table: Table, *, link_bytes_per_s: float)
 
 def predict_elementwise(c: e.Elementwise, table: Table) -> Floats:
     """Return the seconds of every row."""
-    peaks = e.Peaks(flops_per_s=1.0, bytes_per_s=1.0, multiprocessors=1)
-    found: Floats = e.elementwise_s(c, peaks, table.columns["at_peak_s"], 1)
+    x: dict[str, Any] = dict(table.columns)
+    peaks = e.Peaks(
+        flops_per_s=1.0, bytes_per_s=x["bytes_per_s"], multiprocessors=1, cache_bytes=x["cache_bytes"]
+    )
+    found: Floats = e.elementwise_s(c, peaks, x["moved_bytes"], 1)
     return found
 
 
@@ -280,6 +297,13 @@ def profile_sections(tables: Tables, name: str, found: dict[str, Any]) -> list[S
             **PREFILL_SEARCH,
         ),
     ]
+    reduces = tables.all_reduce(name) if name in WITHOUT_PEERS else None
+    if reduces is not None:
+        link = device(name).link_bytes_per_s
+        reduce = partial(predict_all_reduce, link_bytes_per_s=link)
+        listed.append(
+            Section(name="all_reduce", kind=e.AllReduce, table=reduces, predict=reduce, **ALL_REDUCE_SEARCH)
+        )
     if found:
         mixed = partial(
             predict_mixed, peaks=peaks, decode=found["decode.bf16"], prefill=found["prefill.bf16"]
@@ -313,7 +337,13 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
         )
     for dtype in [*d.flops_per_s, "int4", "mxfp4"]:
         predict_moe = partial(predict_experts, peaks=d.peaks(dtype), dtype=dtype)
-        add(f"experts.{dtype}", e.Experts, EXPERTS_SEARCH, tables.experts(name, dtype), predict_moe)
+        add(
+            f"experts.{dtype}",
+            e.Experts,
+            EXPERTS_SEARCH,
+            tables.experts(name, dtype, d.bytes_per_s),
+            predict_moe,
+        )
     peaks = d.peaks("bf16")
     for kv in ("bf16", "fp8"):
         add(
@@ -374,11 +404,17 @@ def rounded(coefficients: Any) -> Any:
     return type(coefficients)(**{name: value if value > 1e-13 else 0.0 for name, value in digits.items()})
 
 
-def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> str:
-    """Return the file of one GPU."""
+def text(
+    name: str,
+    listed: list[Section],
+    fits: dict[str, dict[str, Any]],
+    launches: dict[str, dict[str, float]],
+) -> str:
+    """Return the file of one GPU; *launches* are what its benchmarks had besides, by section."""
     lines = [
         f"# Coefficients of servesim.latency.efficiency for {name}: written by scripts/fit_coefficients.py.",
         "# bias, error_median, error_p90: of predicted / measured - 1 on all rows, which were fitted;",
+        "# benchmark_launch_s: what the benchmark's kernels took besides, which a model in service does not have;",
         "# error_median_of: the same median with the coefficients of other GPUs, nothing fitted here.",
         f'source = "{PROFILE_SOURCE if name in PROFILES else SOURCE}"',
     ]
@@ -398,6 +434,10 @@ def text(name: str, listed: list[Section], fits: dict[str, dict[str, Any]]) -> s
         if others:
             inner = ", ".join(f"{other} = {error:.3f}" for other, error in others.items())
             lines.append(f"error_median_of = {{ {inner} }}")
+        if section.name == "all_reduce" and name in WITHOUT_PEERS:
+            lines.append(f'source = "{SOURCE}: {WITHOUT_PEERS[name]}"')
+        if section.name in launches.get(name, {}):
+            lines.append(f"benchmark_launch_s = {launches[name][section.name]!r}")
         if section.name == "elementwise":
             lines.append('source = "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000"')
     return "\n".join(lines) + "\n"
@@ -416,8 +456,15 @@ def main() -> None:
     for name in [*FOLDERS, *PROFILES]:
         listed[name], fits[name] = fit_all(tables, name)
         print(f"{name}: {len(listed[name])} sets of coefficients", file=sys.stderr)
+    launches: dict[str, dict[str, float]] = {name: {} for name in HOPPER}
+    for name in HOPPER:
+        for section, found in fits[name].items():
+            if section.startswith("latent"):
+                in_service = fits[LATENT_LAUNCH][section].launch_s
+                launches[name][section] = float(f"{found.launch_s - in_service:.3e}")
+                fits[name][section] = replace(found, launch_s=in_service)
     for name in MEASURED:
-        (FITTED / f"{name}.toml").write_text(text(name, listed[name], fits), encoding="utf-8")
+        (FITTED / f"{name}.toml").write_text(text(name, listed[name], fits, launches), encoding="utf-8")
 
 
 if __name__ == "__main__":

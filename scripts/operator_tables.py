@@ -1,17 +1,20 @@
 """Measured operator tables as arrays: AIConfigurator's (vLLM kernels) and the layer profiles of LLMServingSim.
 
 Latencies become seconds, shapes become what the functions of `servesim.latency.efficiency` ask for. Rows that a model
-in service would not see are dropped here, each with its reason.
+in service would not see are dropped here, each with its reason. What the calibration data lack comes from the package
+that they are from: ``pip install aiconfigurator-core==0.12.0``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.interpolate import RegularGridInterpolator
 
 from servesim.catalog import gpu as catalog_gpu
 
@@ -43,6 +46,9 @@ L2_BYTES = {
 WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "nvfp4": 4.5 / 8, "int4": 4.5 / 8, "mxfp4": 4.25 / 8}
 
 GEMM_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
+WITHOUT_PEERS = {"rtx-pro-6000": "rtx_pro_6000_server/comm/vllm/0.19.0"}
+"""All-reduces of GPUs that vLLM did not let read one another's memory: 0.24 does, and is 2.5 times as fast."""
+
 EXPERT_DTYPES = {
     "bf16": "bfloat16",
     "fp8": "fp8_block",  # per-tensor experts of the Hopper tables take longer than 16 bits: not what is served
@@ -50,6 +56,8 @@ EXPERT_DTYPES = {
     "int4": "int4_wo",
     "mxfp4": "w4a16_mxfp4",
 }
+EIGHT_BIT_ACTIVATIONS = {"mxfp4": "w4a8_mxfp4_mxfp8"}
+"""On Blackwell, where vLLM's recipe for gpt-oss asks for them (``VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8``)."""
 KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
 
 
@@ -68,6 +76,21 @@ class Table:
         return Table({name: column[index] for name, column in self.columns.items()}, self.seconds[index])
 
 
+def catalog_gpu_generation(gpu: str) -> str:
+    """Return the generation of a GPU; GB200 is not in the catalog."""
+    return "blackwell" if gpu == "gb200" else catalog_gpu(gpu).generation
+
+
+def package_tables() -> Path:
+    """Return the folder of the tables of the installed package."""
+    found = find_spec("aiconfigurator_core")
+    if found is None or found.origin is None:
+        raise SystemExit(
+            "aiconfigurator_core: not installed. expected pip install aiconfigurator-core==0.12.0"
+        )
+    return Path(found.origin).parent / "systems" / "data"
+
+
 class Tables:
     """The tables below *root*, the folder of the calibration data."""
 
@@ -83,7 +106,8 @@ class Tables:
     def gemm(self, gpu: str, dtype: str, peak_bytes_per_s: float) -> Table | None:
         """Return matrix multiplications with at least 256 x 256 weights.
 
-        Where some rows read weights faster than memory allows, those that fit the cache are dropped.
+        Where some rows read weights faster than memory allows, those that fit the cache are dropped. In fp8 the kernel
+        that quantises activations was measured, too; in service it is part of the norm or activation before.
         """
         frame = self._read(gpu, "gemm/vllm/*/gemm_perf.parquet")
         assert frame is not None
@@ -97,19 +121,43 @@ class Tables:
         cached = weights < L2_BYTES[gpu]
         if np.any(weights / found.seconds > peak_bytes_per_s):
             found = found.take(np.flatnonzero(~cached | (found.columns["m"] > 512)))
+        if dtype == "fp8":
+            quantised_s = self._quantising_s(gpu, found.columns["m"], found.columns["k"])
+            found = Table(found.columns, np.maximum(found.seconds - quantised_s, 0.25 * found.seconds))
         return found
 
-    def experts(self, gpu: str, dtype: str) -> Table | None:
+    def _quantising_s(self, gpu: str, m: Floats, k: Floats) -> Floats:
+        """Return what quantising *m* rows of *k* activations by token took: the scales' part, and the rest."""
+        folder = package_tables() / FOLDERS[gpu] / "quantize" / "vllm" / "0.24.0"
+        frame = pl.concat(
+            pl.read_parquet(folder / f"{part}_perf.parquet").select("m", "k", "latency")
+            for part in ("computescale", "scale_matrix")
+        )
+        wide = (
+            frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
+        )
+        wide = wide.sort("m").select("m", *sorted(wide.columns[1:], key=int))
+        rows, widths = wide["m"].to_numpy(), np.array([float(name) for name in wide.columns[1:]])
+        look_up = RegularGridInterpolator((np.log(rows), np.log(widths)), wide.drop("m").to_numpy())
+        at = (np.clip(m, rows[0], rows[-1]), np.clip(k, widths[0], widths[-1]))
+        found: Floats = look_up((np.log(at[0]), np.log(at[1]))) * 1e-3
+        return found
+
+    def experts(self, gpu: str, dtype: str, peak_bytes_per_s: float) -> Table | None:
         """Return experts that tensor parallelism splits at most eightfold, with evenly spread tokens.
 
         So the visited experts are known; routing by a power law over them stands in where that was not measured
         (A100). Under expert parallelism the kernels were given all tokens, those of other
-        GPUs too; and models with hidden size 2688 or 22 experts per token (Nemotron) have no gate.
+        GPUs too; and models with hidden size 2688 or 22 experts per token (Nemotron) have no gate. So is
+        every shape of which some row reads the weights of its experts faster than memory allows: fewer were visited.
         """
         frame = self._read(gpu, "moe/vllm/*/moe_perf.parquet")
         assert frame is not None
+        wanted = EXPERT_DTYPES[dtype]
+        if catalog_gpu_generation(gpu) == "blackwell":
+            wanted = EIGHT_BIT_ACTIVATIONS.get(dtype, wanted)
         frame = frame.filter(
-            pl.col("moe_dtype") == EXPERT_DTYPES[dtype],
+            pl.col("moe_dtype") == wanted,
             pl.col("distribution") == ("balanced" if gpu != "a100-80gb-sxm" else "power_law_1.01"),
             ~pl.col("kernel_source").str.contains(
                 "w4a4mxfp4"
@@ -126,7 +174,15 @@ class Tables:
         visited = np.minimum(c["num_experts"], pairs)
         weights = 3.0 * c["hidden_size"] * c["inter_size"] / c["moe_tp_size"]
         columns = {"pairs": pairs, "visited": visited, "hidden": c["hidden_size"], "weights": weights}
-        return Table(columns, found.seconds)
+        read = visited * weights * WEIGHT_BYTES[dtype]
+        if gpu == "a100-80gb-sxm":  # a power law visits fewer, how many is not told
+            return Table(columns, found.seconds)
+        read_share = np.where(read > 2.0 * L2_BYTES[gpu], read / found.seconds / peak_bytes_per_s, 0.0)
+        shapes = np.stack([c[name] for name in shape[1:]], axis=1)
+        _, group = np.unique(shapes, axis=0, return_inverse=True)
+        largest = np.zeros(group.max() + 1)
+        np.maximum.at(largest, group.ravel(), read_share)
+        return Table(columns, found.seconds).take(np.flatnonzero(largest[group.ravel()] <= 1.0))
 
     def decode(self, gpu: str, kv_dtype: str) -> Table | None:
         """Return decode attention without windows.
@@ -184,24 +240,33 @@ class Tables:
         return Table(columns, found.seconds).take(np.flatnonzero(keep))
 
     def all_reduce(self, gpu: str) -> Table | None:
-        """Return vLLM's all-reduces in CUDA graphs, from 1 kB up to 256 MB."""
-        frame = self._read(gpu, "comm/vllm/*/custom_allreduce_perf.parquet")
+        """Return vLLM's all-reduces in CUDA graphs, from 1 kB up to 256 MB; tables count elements of 16 bits."""
+        if gpu in WITHOUT_PEERS:
+            path = package_tables() / WITHOUT_PEERS[gpu] / "custom_allreduce_perf.parquet"
+            frame: pl.DataFrame | None = pl.read_parquet(path)
+        else:
+            frame = self._read(gpu, "comm/vllm/*/custom_allreduce_perf.parquet")
         if frame is None:
             return None
         size = pl.col("message_size")
+        frame = frame.with_columns(message_size=2 * size)
         frame = frame.filter(pl.col("backend") == "vllm_graph", size >= 1024, size <= 2**28)
         return _table(frame, ["message_size", "num_gpus"])
 
     def elementwise(self) -> Table:
-        """Return norms, rotations and activations of Llama-3.1-8B, with what they move over the peak bandwidth."""
+        """Return norms, rotations and activations of Llama-3.1-8B, with what they move and the GPU's peaks."""
         widths = {"layernorm": 4 * 4096, "rotary_emb": 2 * 40 * 128, "act_fn": 3 * 14336}
-        moved, seconds = [], []
+        columns: dict[str, list[float]] = {"moved_bytes": [], "bytes_per_s": [], "cache_bytes": []}
+        seconds = []
         for gpu in PROFILES:
+            device = catalog_gpu(gpu)
             for layer, tokens, time_us in self._profile(gpu, "dense").iter_rows():
                 if layer in widths:
-                    moved.append(2.0 * widths[layer] * tokens / catalog_gpu(gpu).memory_bandwidth_bytes_per_s)
+                    columns["moved_bytes"].append(2.0 * widths[layer] * tokens)
+                    columns["bytes_per_s"].append(device.memory_bandwidth_bytes_per_s)
+                    columns["cache_bytes"].append(device.cache_bytes)
                     seconds.append(time_us * 1e-6)
-        return Table({"at_peak_s": np.array(moved)}, np.array(seconds))
+        return Table({name: np.array(values) for name, values in columns.items()}, np.array(seconds))
 
     def _profile(self, gpu: str, name: str) -> pl.DataFrame:
         folder = self.root / "layer_profiles" / "profile_v1" / PROFILES[gpu]

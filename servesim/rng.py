@@ -29,3 +29,21 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
     words = np.frombuffer(digest[:16], dtype="<u4").tolist()
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
+
+
+def numbered(key: int, number: int) -> np.random.Generator:
+    """Return the random generator of one of many alike: quicker to make than a `stream`, from which *key* is drawn.
+
+    Parameters
+    ----------
+    key
+        Below 2^64.
+    number
+        Such as that of a request; not negative.
+
+    Examples
+    --------
+    >>> float(numbered(1, 2).random()) == float(numbered(1, 2).random())
+    True
+    """
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, number]))

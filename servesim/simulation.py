@@ -185,12 +185,14 @@ def _recorder(
     """Return the recorder of a run: in memory, or on disk beside *out*."""
     served = {pool.spec.model for pool in pools}
     front_end = any(pool.front_end.takes_time for pool in pools)
-    extras = result_extras(workload_extras, front_end=front_end)
+    speculation = any(pool.engine.speculative is not None for pool in pools)
+    extras = result_extras(workload_extras, front_end=front_end, speculation=speculation)
     return FrameRecorder(
         MemorySink(extras) if out is None else ParquetSink(Path(out), extras),
         default_model=served.pop() if len(served) == 1 else None,
         extras=workload_extras,
         front_end=front_end,
+        speculation=speculation,
     )
 
 

@@ -23,10 +23,12 @@ from servesim.cluster.records import (
     FRONT_END,
     OUTCOME,
     SEGMENT,
+    SPECULATION,
     STATES,
     ReplicaAccount,
 )
 from servesim.cluster.replica import Replica
+from servesim.cluster.replicas import new_replica
 from servesim.cluster.system import System
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape
 from servesim.policies.api import PolicyContext, Router, Scheduler
@@ -69,6 +71,7 @@ class Buffers:
     samples: bytearray = field(default_factory=bytearray)
     visibles: bytearray = field(default_factory=bytearray)
     front_ends: bytearray = field(default_factory=bytearray)
+    speculations: bytearray = field(default_factory=bytearray)
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Keep the frame."""
@@ -94,6 +97,7 @@ class Run:
     replicas: list[Replica]
     end_s: float
     front_ends: np.ndarray
+    speculations: np.ndarray
 
     def times(self, name: str) -> list[float | None]:
         """Return a column of times by request, None where it has not happened."""
@@ -170,8 +174,9 @@ def run(
     load = array("q", [0] * replicas)
     accounts = [ReplicaAccount(i, "main", kv_blocks=settings.kv_blocks) for i in range(replicas)]
     members = [
-        Replica(
+        new_replica(
             settings,
+            seed=0,
             latency=latency,
             scheduler=scheduler,
             system=system,
@@ -210,4 +215,5 @@ def run(
         replicas=members,
         end_s=end_s,
         front_ends=np.frombuffer(bytes(buffers.front_ends), FRONT_END.dtype),
+        speculations=np.frombuffer(bytes(buffers.speculations), SPECULATION.dtype),
     )

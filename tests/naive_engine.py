@@ -6,8 +6,10 @@ the two can be held against each other. With step times that are sums of powers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from servesim.cluster.engine import Engine
 from servesim.latency.api import BatchShape
@@ -30,6 +32,9 @@ class Sequence_:
     first_token_s: float | None = None
     finished_s: float | None = None
     token_times_s: list[float] = field(default_factory=list)
+    decode_steps: int = 0
+    joined_with: int = 0
+    joined_steps: int = 0
 
 
 def blocks(tokens: int, settings: Engine) -> int:
@@ -48,8 +53,12 @@ def simulate(
     price: Callable[[BatchShape], tuple[float, float, int]],
     *,
     by_priority: bool,
+    steps_of: Callable[[int, int], int] | None = None,
 ) -> list[Sequence_]:
-    """Serve (arrival_s, prompt, output, priority) requests and return their sequences, rejected ones too."""
+    """Serve (arrival_s, prompt, output, priority) requests and return their sequences, rejected ones too.
+
+    *steps_of* tells in how many decode steps a request emits a number of tokens; None: one in each.
+    """
     everyone = [
         Sequence_(
             i,
@@ -73,9 +82,9 @@ def simulate(
             waiting.append(future.pop(0))
         waiting.sort(key=lambda s: s.rank)
         began = now
-        now += one_step(now, waiting, running, settings, price)
+        now += one_step(now, waiting, running, settings, price, steps_of)
         for s in running:
-            if s.emitted > len(s.token_times_s):
+            while s.emitted > len(s.token_times_s):
                 s.token_times_s.append(now)
             if s.finished_s is None and s.emitted == s.target:
                 s.finished_s = now
@@ -85,21 +94,37 @@ def simulate(
     return everyone
 
 
+def decode(s: Sequence_, steps_of: Callable[[int, int], int] | None) -> int:
+    """Count a decode step and return how many tokens it emits: those that are left, spread evenly over its steps."""
+    s.decode_steps += 1
+    s.joined_steps += 1
+    if steps_of is None:
+        return 1
+    left, all_ = s.target - s.joined_with, s.target - 1
+    steps = math.ceil(Fraction(left * steps_of(s.request_id, all_), all_))
+    return math.floor(Fraction(left * s.joined_steps, steps)) - (s.emitted - s.joined_with)
+
+
 def one_step(
     now: float,
     waiting: list[Sequence_],
     running: list[Sequence_],
     settings: Engine,
     price: Callable[[BatchShape], tuple[float, float, int]],
+    steps_of: Callable[[int, int], int] | None,
 ) -> float:
     """Compose one engine step, apply its effect, and return how long it takes."""
     budget = settings.max_num_batched_tokens
     work: list[tuple[Sequence_, int]] = []
     preempted = False
 
+    def needed(s: Sequence_, n: int) -> int:
+        slots = settings.slot_tokens if decodes(s) else n
+        return blocks(s.in_cache + slots, settings) - blocks(s.in_cache, settings)
+
     def free() -> int:
         taken = sum(blocks(s.in_cache, settings) for s in running)
-        promised = sum(blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) for s, n in work)
+        promised = sum(needed(s, n) for s, n in work)
         return settings.kv_blocks - taken - promised
 
     def admit() -> None:
@@ -123,8 +148,9 @@ def one_step(
     if not work:
         for s in [r for r in running if decodes(r)] + [r for r in running if not decodes(r)]:
             while s in running:
-                n = 1 if decodes(s) else min(s.to_prefill - s.in_cache, budget - len(work))
-                if blocks(s.in_cache + n, settings) - blocks(s.in_cache, settings) <= free():
+                left = budget - sum(m for _, m in work)
+                n = settings.step_tokens if decodes(s) else min(s.to_prefill - s.in_cache, left)
+                if needed(s, n) <= free():
                     work.append((s, n))
                     break
                 victim = max(running, key=lambda r: r.rank)
@@ -142,10 +168,14 @@ def one_step(
     chunks = [(n, s.in_cache) for s, n in work if not decodes(s)]
     step_s = price(BatchShape(len(contexts), sum(contexts), chunks))[0]
     for s, n in work:
-        decoding = decodes(s)
-        s.in_cache += n
-        if decoding or s.in_cache == s.to_prefill:
-            s.emitted += 1
-        if decoding:
+        if decodes(s):
+            gained = decode(s, steps_of)
+            s.in_cache += gained
+            s.emitted += gained
             s.to_prefill = s.in_cache
+        else:
+            s.in_cache += n
+            if s.in_cache == s.to_prefill:
+                s.emitted += 1
+                s.joined_with, s.joined_steps = s.emitted, 0
     return step_s

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from servesim.catalog import engine_version
+from servesim.catalog import NO_FRONT_END, engine_version
 from servesim.errors import ScenarioError, nearest
 from servesim.latency import LATENCY_MODELS
 from servesim.scenario import PoolSpec
@@ -18,6 +18,7 @@ RANGES = {
     "engine.host.launch_per_sequence_s": (1e-7, 2e-5, 1e-3),
     "engine.host.schedule_s": (1e-5, 5e-4, 5e-2),
     "engine.host.schedule_per_sequence_s": (1e-7, 4.5e-5, 1e-3),
+    "engine.host.eager_kernel_s": (1e-7, 1e-5, 1e-3),
     "engine.front_end.request_s": (1e-5, 5e-3, 1.0),
     "engine.front_end.prompt_token_s": (1e-8, 1e-6, 1e-3),
     "engine.front_end.stream_s": (1e-5, 1e-3, 1.0),
@@ -105,9 +106,9 @@ def known_values(pool: PoolSpec) -> dict[str, float]:
     values: dict[str, float] = {}
     version = engine_version(pool.engine.version)
     for section in SECTIONS:
-        ours, theirs = getattr(pool.engine, section, None), getattr(version, section, None)
-        if ours is None or theirs is None:
-            continue
+        ours, theirs = getattr(pool.engine, section), getattr(version, section)
+        if section == "front_end" and pool.latency.name in _WITHOUT_HOST:
+            theirs = NO_FRONT_END
         for name in type(ours).model_fields:
             key, own = f"engine.{section}.{name}", getattr(ours, name)
             if key in RANGES:

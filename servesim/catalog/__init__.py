@@ -8,13 +8,21 @@ fast a model runs on a GPU is not in here (see `servesim.latency`); how much KV 
 from __future__ import annotations
 
 from servesim.catalog.architecture import Experts, LatentAttention, ModelArchitecture
-from servesim.catalog.engines import EngineVersion, FrontEndCosts, HostCosts, engine_version, engine_versions
+from servesim.catalog.engines import (
+    NO_FRONT_END,
+    EngineVersion,
+    FrontEndCosts,
+    HostCosts,
+    engine_version,
+    engine_versions,
+)
 from servesim.catalog.gpus import Gpu, Interconnect, gpu, gpu_names
 from servesim.catalog.memory import kv_cache_blocks
 from servesim.catalog.models import model, model_names
 from servesim.catalog.parallelism import Parallelism
 
 __all__ = [
+    "NO_FRONT_END",
     "EngineVersion",
     "Experts",
     "FrontEndCosts",

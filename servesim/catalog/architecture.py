@@ -79,6 +79,10 @@ class ModelArchitecture:
         Mixture of experts and latent attention, or None.
     sliding_window_tokens, sliding_layers
         Window of local attention, and how many layers have it; None and 0 where there is none.
+    joint_qk_norm
+        Whether queries and keys are normalised over all heads at once: GPUs that share the heads sum up squares first.
+    bf16_attention
+        Formats of which the published checkpoint keeps the matrices of attention in 16 bits.
     dtype, expert_dtype, kv_dtype
         Number formats of the weights, of the routed experts' weights, and of the KV cache.
     source, note
@@ -100,6 +104,8 @@ class ModelArchitecture:
     mla: LatentAttention | None = None
     sliding_window_tokens: int | None = None
     sliding_layers: int = 0
+    joint_qk_norm: bool = False
+    bf16_attention: tuple[str, ...] = ()
     dtype: str = "bf16"
     expert_dtype: str = "bf16"
     kv_dtype: str = "bf16"
@@ -122,6 +128,18 @@ class ModelArchitecture:
         compress = hidden * (mla.kv_lora_rank + mla.qk_rope_head_dim)
         expand = mla.kv_lora_rank * self.heads * (mla.qk_nope_head_dim + mla.v_head_dim)
         return query + compress + expand + self.heads * mla.v_head_dim * hidden
+
+    @property
+    def attention_dtype(self) -> str:
+        """Number format of the attention projections."""
+        return "bf16" if self.dtype in self.bf16_attention else self.dtype
+
+    @property
+    def dense_bytes(self) -> float:
+        """Memory of the weights that every token visits, without embeddings."""
+        attention = self.layers * self.attention_parameters
+        rest = self.dense_parameters - attention
+        return attention * BYTES_PER_ELEMENT[self.attention_dtype] + rest * BYTES_PER_ELEMENT[self.dtype]
 
     @property
     def mlp_parameters(self) -> int:
@@ -175,7 +193,7 @@ class ModelArchitecture:
     def weight_bytes(self) -> int:
         """Memory of all weights. Embedding and output head of a quantised model stay 16 bits wide."""
         embeddings = self.embedding_parameters * (1 if self.tied_embeddings else 2)
-        total = self.dense_parameters * BYTES_PER_ELEMENT[self.dtype]
+        total = self.dense_bytes
         total += self.routed_parameters * BYTES_PER_ELEMENT[self.expert_dtype]
         return round(total + embeddings * self.embedding_element_bytes)
 

@@ -22,12 +22,16 @@ class HostCosts:
     schedule_s, schedule_per_sequence_s
         The rest: the next batch is put together, tokens are detokenized and sent. With asynchronous scheduling the
         GPU computes meanwhile.
+    eager_kernel_s
+        Of every kernel of a step with more tokens than the largest CUDA graph. The GPU works on them meanwhile, but is
+        not done before the last one was started.
     """
 
     launch_s: float = 0.0
     launch_per_sequence_s: float = 0.0
     schedule_s: float = 0.0
     schedule_per_sequence_s: float = 0.0
+    eager_kernel_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,10 @@ class FrontEndCosts:
         return self.request_s > 0.0 or self.prompt_token_s > 0.0 or self.stream_s > 0.0
 
 
+NO_FRONT_END = FrontEndCosts()
+"""A front end that takes no time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineVersion:
     """One version of an inference engine.
@@ -67,10 +75,12 @@ class EngineVersion:
         Whether the host prepares the next step while the GPU computes this one, by default.
     graph_tokens_max
         Most tokens of a step that is captured in a CUDA graph: such steps are padded to a captured size.
+    prompt_graphs
+        Whether steps that hold prompts are captured, too, or those of decodes alone.
     host
         What its host takes for a step.
     front_end
-        What stands before and behind it; by default nothing that takes time.
+        What stands before and behind it.
     source
         Where the numbers come from.
     """
@@ -78,9 +88,10 @@ class EngineVersion:
     name: str
     async_scheduling: bool
     graph_tokens_max: int
+    prompt_graphs: bool
     host: HostCosts
+    front_end: FrontEndCosts
     source: str
-    front_end: FrontEndCosts = FrontEndCosts()
 
 
 def engine_version(name: str) -> EngineVersion:
@@ -117,7 +128,7 @@ def _entries() -> dict[str, EngineVersion]:
         name: EngineVersion(
             name=name,
             host=HostCosts(**{key: entry.pop(key) for key in HostCosts.__slots__}),
-            front_end=FrontEndCosts(**entry.pop("front_end", {})),
+            front_end=FrontEndCosts(**entry.pop("front_end")),
             **entry,
         )
         for name, entry in data.items()

@@ -45,6 +45,8 @@ class Gpu:
         Memory as the driver reports it, before any runtime takes its part.
     memory_bandwidth_bytes_per_s
         Peak.
+    cache_bytes
+        Cache that all multiprocessors share.
     tdp_w
         Thermal design power of the board.
     link
@@ -65,6 +67,7 @@ class Gpu:
     multiprocessors: int
     memory_bytes: int
     memory_bandwidth_bytes_per_s: float
+    cache_bytes: float
     tdp_w: float
     link: Interconnect
     pcie: Interconnect

@@ -62,13 +62,14 @@ def kv_cache_blocks(
     kv_block_tokens: int,
     max_num_batched_tokens: int,
     max_num_seqs: int,
+    draft: ModelArchitecture | None = None,
 ) -> int:
     """Return how many KV-cache blocks of *kv_block_tokens* tokens each data-parallel group of a replica has.
 
     A block spans all layers and all GPUs of the group, so a sequence of n tokens takes
     ``ceil(n / kv_block_tokens)`` blocks whatever the parallelism. Sliding-window layers beside full ones get
     their windows set aside for *max_num_seqs* sequences, where that leaves more blocks than storing every
-    token would.
+    token would. The weights and the cache of a *draft* model, for speculative decoding, are taken from the same memory.
 
     Raises
     ------
@@ -85,10 +86,23 @@ def kv_cache_blocks(
     True
     """
     check_parallelism(model, parallelism)
+    if draft is not None:
+        check_parallelism(draft, parallelism)
 
     def plan_for(candidate: Gpu, degree: int) -> MemoryPlan:
+        plan = plan_of(model, candidate, degree)
+        if draft is None:
+            return plan
+        small = plan_of(draft, candidate, degree)
+        return replace(
+            plan,
+            weight_bytes=plan.weight_bytes + small.weight_bytes,
+            kv_bytes_per_token=plan.kv_bytes_per_token + small.kv_bytes_per_token,
+        )
+
+    def plan_of(own: ModelArchitecture, candidate: Gpu, degree: int) -> MemoryPlan:
         return memory_plan(
-            model,
+            own,
             candidate,
             parallelism=replace(parallelism, tensor=degree),
             gpu_memory_utilization=gpu_memory_utilization,
@@ -140,7 +154,7 @@ def _weight_bytes(model: ModelArchitecture, parallelism: Parallelism) -> int:
         return model.weight_bytes // parallelism.tensor
     matrices = 1 if model.tied_embeddings or parallelism.pipeline > 1 else 2
     embeddings = matrices * model.embedding_parameters * model.embedding_element_bytes / parallelism.tensor
-    dense = model.dense_parameters * BYTES_PER_ELEMENT[model.dtype] / parallelism.tensor
+    dense = model.dense_bytes / parallelism.tensor
     routed = model.routed_parameters * BYTES_PER_ELEMENT[model.expert_dtype] / parallelism.expert_ranks
     return round(embeddings + (dense + routed) / parallelism.pipeline)
 

@@ -80,6 +80,7 @@ def _entries() -> dict[str, ModelArchitecture]:
 def _architecture(name: str, entry: dict[str, Any]) -> ModelArchitecture:
     entry.setdefault("expert_dtype", entry.get("dtype", "bf16"))
     moe, mla = entry.pop("moe", None), entry.pop("mla", None)
+    entry["bf16_attention"] = tuple(entry.get("bf16_attention", ()))
     return ModelArchitecture(
         name=name,
         moe=Experts(**moe) if moe else None,

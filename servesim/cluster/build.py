@@ -9,6 +9,7 @@ from types import MemberDescriptorType
 from typing import Any
 
 from servesim.catalog import (
+    NO_FRONT_END,
     FrontEndCosts,
     Gpu,
     HostCosts,
@@ -18,6 +19,7 @@ from servesim.catalog import (
     kv_cache_blocks,
     model,
 )
+from servesim.catalog.speculative import Speculation, measured_acceptance, ratio_of
 from servesim.cluster.engine import Engine
 from servesim.errors import PluginError
 from servesim.latency import LATENCY_MODELS
@@ -98,16 +100,18 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
     settings = spec.engine
     architecture = model(spec.model, dtype=spec.dtype, kv_dtype=spec.kv_dtype)
     device = gpu(spec.gpu)
+    drafting = speculation_of(settings)
     kv_blocks = settings.kv_blocks
     if kv_blocks is None:
         kv_blocks = kv_cache_blocks(
-            architecture,
+            with_draft_layer(architecture, drafting),
             device,
             parallelism=spec.parallelism,
             gpu_memory_utilization=settings.gpu_memory_utilization,
             kv_block_tokens=settings.kv_block_tokens,
             max_num_batched_tokens=settings.max_num_batched_tokens,
             max_num_seqs=settings.max_num_seqs,
+            draft=drafting.draft if drafting else None,
         )
     engine = _engine(spec, device, kv_blocks=kv_blocks, context_tokens=architecture.context_tokens)
     groups = spec.data_parallel
@@ -127,8 +131,11 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_seqs=groups * settings.max_num_seqs,
             max_num_batched_tokens=groups * settings.max_num_batched_tokens,
             async_scheduling=is_asynchronous(settings),
-            graph_tokens_max=version.graph_tokens_max,
+            graph_tokens_max=graph_tokens_max(settings),
+            prompt_graphs=version.prompt_graphs,
+            moe_backend=settings.moe_backend,
             host=host_costs(settings),
+            speculation=drafting,
         )
     )
     return Pool(
@@ -137,7 +144,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
         gpu=device,
         engine=engine,
         latency=latency,
-        front_end=front_end_costs(settings),
+        front_end=front_end_costs(settings, latency),
     )
 
 
@@ -146,22 +153,52 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
     settings = spec.engine
     max_model_len = settings.max_model_len or context_tokens
     groups = spec.data_parallel
+    drafting = speculation_of(settings)
+    spare = 0 if drafting is None else drafting.slot_tokens - 1
     return Engine(
         async_scheduling=is_asynchronous(settings),
         max_num_seqs=groups * settings.max_num_seqs,
         max_num_batched_tokens=groups * settings.max_num_batched_tokens,
         kv_block_tokens=settings.kv_block_tokens,
         kv_blocks=groups * kv_blocks,
-        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1),
+        context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1 - spare),
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,
         leap=settings.leap,
+        step_noise_cv=settings.step_noise_cv,
+        speculative=drafting,
         encoder_s_per_token=(
             encoder_s_per_token(device)
             if settings.encoder_s_per_token is None
             else settings.encoder_s_per_token
         ),
     )
+
+
+def speculation_of(settings: EngineSpec) -> Speculation | None:
+    """Return how the engine drafts, with the probability that stands for the acceptance it was given; or None."""
+    spec = settings.speculative
+    if spec is None:
+        return None
+    ratio, length = spec.acceptance_ratio, spec.acceptance_length
+    if spec.acceptance is not None:
+        length = measured_acceptance(spec.acceptance).lengths[spec.draft_tokens - 1]
+    if ratio is None:
+        assert length is not None, "checked with the scenario"
+        ratio = ratio_of(length, spec.draft_tokens)
+    return Speculation(
+        method=spec.method,
+        draft_tokens=spec.draft_tokens,
+        acceptance_ratio=ratio,
+        draft=None if spec.draft_model is None else model(spec.draft_model),
+    )
+
+
+def with_draft_layer(architecture: ModelArchitecture, drafting: Speculation | None) -> ModelArchitecture:
+    """Return the model as its memory sees it: with one layer more, weights and KV cache, where that drafts."""
+    if drafting is None or not drafting.has_layer:
+        return architecture
+    return replace(architecture, layers=architecture.layers + 1)
 
 
 def is_asynchronous(settings: EngineSpec) -> bool:
@@ -171,16 +208,34 @@ def is_asynchronous(settings: EngineSpec) -> bool:
     return engine_version(settings.version).async_scheduling
 
 
+def graph_tokens_max(settings: EngineSpec) -> int:
+    """Return the most tokens of a step that runs as a CUDA graph: as the scenario says, else as the version does.
+
+    No more than twice the tokens of the largest batch is captured, nor than a step may hold (vLLM,
+    ``_set_cudagraph_sizes``).
+    """
+    if settings.graph_tokens_max is not None:
+        return min(settings.graph_tokens_max, settings.max_num_batched_tokens)
+    largest = engine_version(settings.version).graph_tokens_max
+    drafting = speculation_of(settings)
+    batch_tokens = settings.max_num_seqs * (drafting.step_tokens if drafting else 1)
+    return min(largest, 2 * batch_tokens, settings.max_num_batched_tokens)
+
+
 def host_costs(settings: EngineSpec) -> HostCosts:
     """Return what the host takes: as the scenario says, else as the engine's version does."""
     given = settings.host.model_dump(exclude_none=True)
     return replace(engine_version(settings.version).host, **given)
 
 
-def front_end_costs(settings: EngineSpec) -> FrontEndCosts:
-    """Return what the front end takes: as the scenario says, else as the engine's version does."""
-    given = settings.front_end.model_dump(exclude_none=True)
-    return replace(engine_version(settings.version).front_end, **given)
+def front_end_costs(settings: EngineSpec, latency: LatencyModel) -> FrontEndCosts:
+    """Return what the front end takes: as the scenario says, else as the engine's version does.
+
+    A latency model without a host is no version's engine: all it says is all there is.
+    """
+    of_version = getattr(latency, "has_host", False)
+    costs = engine_version(settings.version).front_end if of_version else NO_FRONT_END
+    return replace(costs, **settings.front_end.model_dump(exclude_none=True))
 
 
 def _check_given(kind: str, given: object, methods: tuple[str, ...], *, key: str) -> None:

@@ -64,18 +64,24 @@ def capacity_requests_per_s(
 
 def _chunks_per_prompt(engine: Engine, mix: RequestMix, requests: float) -> float:
     """Return how many steps the prefill of a prompt takes, when *requests* leave with each step."""
-    room = engine.max_num_batched_tokens - requests * (mix.output_tokens - 1.0)
+    room = engine.max_num_batched_tokens - requests * _decode_steps(engine, mix) * engine.step_tokens
     return max(1.0, mix.prompt_tokens / room) if room > 0.0 else inf
+
+
+def _decode_steps(engine: Engine, mix: RequestMix) -> float:
+    """Return how many decode steps a request takes."""
+    accepted = 1.0 if engine.speculative is None else engine.speculative.acceptance_length
+    return (mix.output_tokens - 1.0) / accepted
 
 
 def _fits(engine: Engine, mix: RequestMix, requests: float) -> bool:
     """Return whether seats, tokens of a step and KV blocks suffice for *requests* to leave with each step."""
-    decodes = requests * (mix.output_tokens - 1.0)
+    decodes = requests * _decode_steps(engine, mix)
     prefills = requests * _chunks_per_prompt(engine, mix, requests)
     blocks = decodes * _blocks(engine, mix.context_tokens) + prefills * _blocks(engine, mix.prompt_tokens)
     return (
         decodes + prefills <= engine.max_num_seqs
-        and decodes + requests * mix.prompt_tokens <= engine.max_num_batched_tokens
+        and decodes * engine.step_tokens + requests * mix.prompt_tokens <= engine.max_num_batched_tokens
         and (blocks <= engine.kv_blocks or decodes + prefills <= 1.0)  # a lone request always fits
     )
 
@@ -101,7 +107,7 @@ def _mixed_step_s(engine: Engine, latency: LatencyModel, mix: RequestMix, reques
     """Return the mean time of a step with which *requests* leave: steps carry n or n + 1 prompt chunks."""
     per_prompt = _chunks_per_prompt(engine, mix, requests)
     prefills = requests * per_prompt
-    sequences = requests * (mix.output_tokens - 1.0) + prefills
+    sequences = requests * _decode_steps(engine, mix) + prefills
     chunk = mix.prompt_tokens / per_prompt
     fewer = int(prefills + 1e-9)
     more_ratio = max(0.0, prefills - fewer)
@@ -119,7 +125,7 @@ def _separate_steps_s(engine: Engine, latency: LatencyModel, mix: RequestMix) ->
     prompts = max(1, min(int(sequences), int(engine.max_num_batched_tokens / mix.prompt_tokens)))
     decode_s = _price_s(latency, _batch(sequences, mix)) if mix.output_tokens > 1.0 else 0.0
     prompts_s = _price_s(latency, _batch(0.0, mix, chunks=prompts, chunk=mix.prompt_tokens))
-    return (mix.output_tokens - 1.0) / sequences * decode_s + prompts_s / prompts
+    return _decode_steps(engine, mix) / sequences * decode_s + prompts_s / prompts
 
 
 def _batch(sequences: float, mix: RequestMix, *, chunks: int = 0, chunk: float = 0.0) -> BatchShape:

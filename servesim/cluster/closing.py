@@ -24,14 +24,13 @@ def _book_ended_steps(replica: Replica, now: float) -> None:
     if steps > 0:
         replica.done += steps
         if replica.batch.sequences:
+            replica.context_tokens = replica.context_after(steps)
             replica.decode_step += steps
-            replica.context_tokens += replica.batch.sequences * steps
         replica.book_prefills(steps)
 
 
 def _write_unfinished(replica: Replica) -> None:
-    for _, _, request in replica.decoding:
-        request.emitted_tokens = request.target_tokens - (request.finish_step - replica.decode_step)
+    replica.close_decodes()
     for request in sorted([*replica.running, *replica.waiting()], key=lambda request: request.request_id):
         replica.system.outcomes += PACK_OUTCOME(
             request.request_id,

@@ -18,6 +18,7 @@ from servesim.cluster.late import LateRequests, TooLate
 from servesim.cluster.plugin_errors import probe
 from servesim.cluster.records import FLUSH_BYTES, ClusterAccount, Recorder, ReplicaAccount
 from servesim.cluster.replica import Replica
+from servesim.cluster.replicas import new_replica
 from servesim.cluster.sampler import Sampler
 from servesim.cluster.system import System
 from servesim.cluster.views import LiveReplicaView
@@ -46,7 +47,7 @@ class Cluster:
         self.replicas: list[Replica] = []
         self.front_ends: list[FrontEnd] = []
         self.groups: list[Group] = []
-        self._interrupted = False
+        self._interrupted, self._seed = False, seed
         plugins.scheduler.reset(PolicyContext(seed=seed, name="scheduler"))
         members: dict[str, list[Replica]] = {pool.spec.model: [] for pool in pools}
         entrances: dict[str, list[Replica | FrontEnd]] = {pool.spec.model: [] for pool in pools}
@@ -69,8 +70,9 @@ class Cluster:
         account = ReplicaAccount(
             replica=len(self.replicas), pool=pool.spec.name, kv_blocks=pool.engine.kv_blocks
         )
-        return Replica(
+        return new_replica(
             pool.engine,
+            seed=self._seed,
             latency=pool.latency,
             scheduler=plugins.scheduler,
             system=self.system,

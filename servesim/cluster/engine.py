@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from servesim.catalog.speculative import Speculation
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -18,6 +20,10 @@ class Engine:
         token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
     async_scheduling
         Whether the next step is scheduled while one is in flight: it is then without what arrived since.
+    step_noise_cv
+        Coefficient of variation of the factor on the times of each segment of steps; 0: none.
+    speculative
+        How it drafts tokens, or None.
     encoder_s_per_token
         What each token of an image or of audio adds to the step that begins with its prompt.
     """
@@ -32,3 +38,15 @@ class Engine:
     prefill_only_steps: bool = False
     leap: bool = True
     async_scheduling: bool = False
+    step_noise_cv: float = 0.0
+    speculative: Speculation | None = None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 if self.speculative is None else self.speculative.step_tokens
+
+    @property
+    def slot_tokens(self) -> int:
+        """Slots of the KV cache that a step needs beyond the context of every decoding sequence."""
+        return 1 if self.speculative is None else self.speculative.slot_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 
 from servesim.cluster.records import VISIBLE
-from servesim.cluster.request import RichRequest
+from servesim.cluster.request import Request, RichRequest
 from servesim.cluster.system import System
 
 
@@ -23,12 +23,16 @@ class HiddenRequests(list[tuple[int, int, RichRequest]]):
 
     def emitted(self, request: RichRequest, step: int, now: float) -> None:
         """Take note that *request* has emitted a token at the end of its prefill, at decode step *step*."""
-        steps = request.reasoning_tokens + 1 - request.emitted_tokens
-        if steps <= 0:
+        tokens = request.reasoning_tokens + 1 - request.emitted_tokens
+        if tokens <= 0:
             if request.visible_s is None:
                 self._show(request, now)
         elif request.reasoning_tokens < request.target_tokens:
-            heappush(self, (step + steps, request.request_id, request))
+            heappush(self, (step + self.steps_until(request, tokens), request.request_id, request))
+
+    def steps_until(self, request: Request, tokens: int) -> int:
+        """Return after how many decode steps a request has emitted *tokens* more tokens."""
+        return tokens
 
     def reveal(self, step: int, now: float) -> None:
         """Write down which requests have emitted their first visible token by decode step *step*."""

@@ -78,6 +78,12 @@ FRONT_END = RowFormat({"request_id": "q", "enqueued_s": "d", "stream_s": "d"})
 """When a request left its front end for the engine's queue (NaN: not by the end of the run), and how long its tokens
 take to the client; written before its outcome, for replicas that have a front end."""
 
+SPECULATION = RowFormat(
+    {"request_id": "q", "decode_steps": "i", "decode_steps_drawn": "i", "decode_tokens_drawn": "i"}
+)
+"""In how many decode steps a request's tokens came, in how many they were to come, and how many tokens; written before
+its outcome, for replicas that decode speculatively."""
+
 SAMPLE = RowFormat(
     {
         "time_s": "d",
@@ -163,7 +169,7 @@ class ClusterAccount:
 
 
 class Recorder(Protocol):
-    """Where the rows go. The cluster appends packed rows to the six buffers and never reads them.
+    """Where the rows go. The cluster appends packed rows to the seven buffers and never reads them.
 
     The recorder empties the buffers in `arrivals`, which the cluster calls once per frame of requests, and in `tick`,
     which it calls at sampling times; it must empty them in place (``del buffer[:]``). It reads outcomes in a tick only
@@ -176,6 +182,7 @@ class Recorder(Protocol):
     samples: bytearray
     visibles: bytearray
     front_ends: bytearray
+    speculations: bytearray
 
     def arrivals(self, frame: pl.DataFrame) -> None:
         """Take over requests that are about to arrive, or have arrived; ids count on from the last frame's."""

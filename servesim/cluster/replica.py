@@ -20,7 +20,8 @@ from typing import cast
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
 from servesim.cluster.hidden import HiddenRequests
-from servesim.cluster.leap import blocks_held, boundary_s, decode_blocks, most_steps, steps_until
+from servesim.cluster.leap import boundary_s, most_steps, steps_until
+from servesim.cluster.paged_memory import PagedMemory
 from servesim.cluster.plugin_errors import bad_price, failed, sort_key
 from servesim.cluster.queues import queue_for
 from servesim.cluster.records import (
@@ -49,7 +50,7 @@ PREEMPTED, READMITTED, RESUMED, REFUSED = map(
 )
 
 
-class Replica:
+class Replica(PagedMemory):
     """A replica of one pool.
 
     Parameters
@@ -72,10 +73,11 @@ class Replica:
     __slots__ = (
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
         "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
-        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "kv_blocks_used_max",
+        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index",
         "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position",
-        "prefill_blocks", "prefilling", "price", "priority", "queue", "queue_area_s", "running", "scheduler", "start_s",
-        "step_blocks", "step_s", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
+        "prefill_blocks", "prefilling", "price", "priority", "queue", "queue_area_s", "reserve_tokens", "running",
+        "scheduler", "start_s", "step_blocks", "step_s", "step_tokens", "steps", "system", "waiting_tokens", "wake_s",
+        "wakeup",
     )
     # fmt: on
 
@@ -93,8 +95,7 @@ class Replica:
         self.engine = engine
         self.latency = latency
         self.price = latency.price
-        self.leap = engine.leap
-        self.context_limit = engine.context_limit
+        self.leap, self.context_limit = engine.leap, engine.context_limit
         self.scheduler = scheduler
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
         self.system = system
@@ -118,6 +119,10 @@ class Replica:
         self.decode_step = 0
         self.context_tokens = 0  # in the KV cache, of the decoding requests
         self.block_tokens = engine.kv_block_tokens
+        self.step_tokens = engine.step_tokens  # that a step computes for each decoding request
+        self.reserve_tokens = (
+            self.block_tokens + engine.slot_tokens - 1
+        )  # enough for its next step, on top of its context
         self.by_residue = [0] * engine.kv_block_tokens  # decoding requests, as in leap.blocks_held
         self.prefill_blocks = 0  # held by requests that prefill
         # Most blocks that the chunks of one step can take: memory cannot bind a step that leaves as many free.
@@ -304,39 +309,6 @@ class Replica:
         if self.on_leave is not None:
             self.on_leave(request, now)
 
-    # -- memory -----------------------------------------------------------------------------------------------------
-    #
-    # Blocks are not booked: how many are taken follows from the contexts in the batch. Most of the time an upper
-    # bound, which needs their sum only (no sequence wastes more than its last block but one token), shows that memory
-    # binds no decision; where it does not, `blocks_used` counts exactly.
-
-    def blocks_used(self) -> int:
-        """Return the blocks taken at the last booked boundary."""
-        return self.prefill_blocks + blocks_held(self.by_residue, self.context_tokens, self.decode_step)
-
-    def note_peak(self) -> None:
-        """Keep the most blocks taken at once; called before any are given back."""
-        block_tokens = self.block_tokens
-        bound = (
-            self.context_tokens + len(self.decoding) * (block_tokens - 1)
-        ) // block_tokens + self.prefill_blocks
-        if bound > self.kv_blocks_used_max:
-            self.kv_blocks_used_max = max(self.kv_blocks_used_max, self.blocks_used())
-
-    def blocks_needed(self, steps: int) -> int:
-        """Return how many blocks *steps* more steps of the segment take."""
-        blocks = 0
-        if self.batch.sequences:
-            blocks = decode_blocks(self.by_residue, self.batch.sequences, self.decode_step, steps)
-        for request, (chunk, _) in zip(self.prefilling, self.batch.chunks, strict=True):
-            before = request.computed_tokens
-            blocks += -(-(before + chunk * steps) // self.block_tokens) + (-before // self.block_tokens)
-        return blocks
-
-    def _steps_in_memory(self, steps: int) -> int:
-        """Return how many of the next *steps* steps (of which one does) find blocks."""
-        return most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
-
     # -- what to do next --------------------------------------------------------------------------------------------
 
     def _plan(self, now: float, changed: bool) -> float | None:
@@ -347,7 +319,7 @@ class Replica:
         decoding = self.decoding
         sequences = len(decoding)
         # What is left of memory when every sequence takes one more block: nothing can run short before that is used.
-        room_tokens = self.capacity_tokens - self.context_tokens - sequences * self.block_tokens
+        room_tokens = self.capacity_tokens - self.context_tokens - sequences * self.reserve_tokens
         chunks = NO_CHUNKS
         preempted = False
         if self.queue or self.prefilling or room_tokens < 0:
@@ -391,8 +363,8 @@ class Replica:
                 finish = decoding[0][0] - self.decode_step
                 if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
                     steps = finish
-            if chunks or sequences * steps > room_tokens:
-                steps = self._steps_in_memory(steps)
+            if chunks or sequences * steps * self.step_tokens > room_tokens:
+                steps = most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
         self.planned = steps = done + steps
         leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
         self.wake_s = wake_s = self.start_s + leap_s
@@ -414,13 +386,13 @@ class Replica:
         preempted = False
         # Memory cannot bind the step if a bound of the blocks taken leaves enough.
         taken = (
-            self.context_tokens + sequences * (self.block_tokens - 1)
+            self.context_tokens + sequences * (self.reserve_tokens - 1)
         ) // self.block_tokens + self.prefill_blocks
         free = engine.kv_blocks - taken - sequences
         if free < self.step_blocks:
             free, preempted = self._make_room(now)
             sequences = len(self.decoding)
-        budget = engine.max_num_batched_tokens - sequences
+        budget = engine.max_num_batched_tokens - sequences * self.step_tokens
         chunks = []
         if self.prefilling:
             request = self.prefilling[0]
@@ -440,11 +412,11 @@ class Replica:
         block_tokens = self.block_tokens
         preempted = False
         while True:
-            blocks = self.by_residue[self.decode_step % block_tokens]
+            blocks = self.decode_blocks_needed(1)
             if self.prefilling:
                 request = self.prefilling[0]
                 before = request.computed_tokens
-                budget = self.engine.max_num_batched_tokens - len(self.decoding)
+                budget = self.engine.max_num_batched_tokens - len(self.decoding) * self.step_tokens
                 after = min(request.prefill_tokens, before + budget)
                 blocks += -(-after // block_tokens) + (-before // block_tokens)
             free = self.engine.kv_blocks - self.blocks_used()
@@ -467,9 +439,7 @@ class Replica:
             heapify(self.decoding)
             if self.hidden:
                 self.hidden.forget(cast("RichRequest", request))
-            self.by_residue[request.residue] -= 1
-            self.context_tokens -= request.context_offset + self.decode_step
-            request.emitted_tokens = request.target_tokens - (request.finish_step - self.decode_step)
+            self.drop_decode(request)
         request.prefill_tokens = request.prompt_tokens + request.emitted_tokens
         request.computed_tokens = 0
         request.preemptions += 1
@@ -477,6 +447,16 @@ class Replica:
         self.waiting_tokens += request.prefill_tokens
         self.queue.requeue(request)
         self._event(PREEMPTED, request, now)
+
+    def drop_decode(self, request: Request) -> None:
+        """Take a request that is preempted out of the counts of those that decode."""
+        self.by_residue[request.residue] -= 1
+        self.context_tokens -= request.context_offset + self.decode_step
+        request.emitted_tokens = self.emitted(request)
+
+    def emitted(self, request: Request) -> int:
+        """Return the tokens that a decoding request has emitted."""
+        return request.target_tokens - (request.finish_step - self.decode_step)
 
     def _admit(self, now: float, budget: int, free: int) -> list[tuple[int, int]]:
         """Admit waiting requests while tokens of the *budget*, *free* blocks and seats last; return their chunks."""
@@ -577,6 +557,15 @@ class Replica:
         self.system.outcomes += PACK_OUTCOME(*row)
         if self.on_leave is not None:
             self.on_leave(request, now)
+
+    def close_decodes(self) -> None:
+        """Take note of what the decoding requests have emitted by the end of the run."""
+        for _, _, request in self.decoding:
+            request.emitted_tokens = self.emitted(request)
+
+    def context_after(self, steps: int) -> int:
+        """Return the tokens in the KV cache of the decoding requests when *steps* more steps are booked."""
+        return self.context_tokens + self.batch.sequences * steps
 
     def steps_unbooked(self, now: float) -> int:
         """Return how many steps of the segment have ended at or before *now* and are not booked yet."""

@@ -22,6 +22,7 @@ class System:
         "outcomes",
         "samples",
         "segments",
+        "speculations",
         "step_ends_over",
         "visibles",
     )
@@ -35,3 +36,4 @@ class System:
         self.samples = recorder.samples
         self.visibles = recorder.visibles
         self.front_ends = recorder.front_ends
+        self.speculations = recorder.speculations

@@ -51,16 +51,14 @@ class LiveReplicaView:
     def running_tokens(self) -> int:
         """Tokens of the requests in its batch: whole prompts, and what is in the KV cache of emitted ones."""
         replica = self._replica
-        tokens = replica.context_tokens + sum([request.prefill_tokens for request in replica.prefilling])
-        return tokens + replica.batch.sequences * replica.steps_unbooked(replica.clock.now)
+        prompts = sum([request.prefill_tokens for request in replica.prefilling])
+        return prompts + replica.context_after(replica.steps_unbooked(replica.clock.now))
 
     @property
     def kv_blocks_used(self) -> int:
         """KV-cache blocks taken."""
         replica = self._replica
-        used = replica.blocks_used()
-        steps = replica.steps_unbooked(replica.clock.now)
-        return used + replica.blocks_needed(steps) if steps else used
+        return replica.blocks_after(replica.steps_unbooked(replica.clock.now))
 
     @property
     def kv_blocks(self) -> int:

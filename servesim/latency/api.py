@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servesim.catalog import Gpu, HostCosts, ModelArchitecture, Parallelism
+from servesim.catalog.speculative import Speculation
 
 UNLIMITED_STEPS = 1 << 60
 """``valid_steps`` of a price that holds for as long as the batch keeps its composition."""
@@ -68,8 +69,14 @@ class LatencyContext:
         Whether the host prepares the next step while the GPU computes this one.
     graph_tokens_max
         Most tokens of a step that runs as a CUDA graph, and so is padded to a captured size; 0: none does.
+    prompt_graphs
+        Whether steps that hold prompts run as one, too.
+    moe_backend
+        Kernels of routed experts: ``auto`` or ``marlin``.
     host
         What the engine's host takes for a step.
+    speculation
+        How the engine drafts tokens, or None.
     """
 
     model: ModelArchitecture
@@ -82,7 +89,15 @@ class LatencyContext:
     pipeline_parallel: int = 1
     expert_parallel: bool = False
     graph_tokens_max: int = 0
+    prompt_graphs: bool = True
+    moe_backend: str = "auto"
     host: HostCosts = NO_HOST
+    speculation: Speculation | None = None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 if self.speculation is None else self.speculation.step_tokens
 
     @property
     def parallelism(self) -> Parallelism:
@@ -96,7 +111,12 @@ class LatencyContext:
 
 
 class LatencyModel(Protocol):
-    """Price of engine steps. One object serves all replicas of a pool and keeps no state between calls."""
+    """Price of engine steps. One object serves all replicas of a pool and keeps no state between calls.
+
+    A model whose prices hold the host of ``LatencyContext.host`` has the attribute ``has_host``, which is true: its
+    replicas are those of the engine's version, with the front end of that. Others give the whole of a step, and there
+    is nothing around it but what the scenario says.
+    """
 
     def reset(self, context: LatencyContext) -> None:
         """Prepare for pricing the replica that *context* describes."""

@@ -28,6 +28,9 @@ from servesim.latency.efficiency import (
 MEASURED = ("a100-80gb-sxm", "h100-sxm", "h200-sxm", "b200-sxm", "l40s", "rtx-4090", "rtx-pro-6000")
 """GPUs with a file of their own."""
 
+PROFILED = ("rtx-4090", "rtx-pro-6000")
+"""Those whose files are fitted to layer profiles."""
+
 RELATIVES = {
     "volta": "a100-80gb-sxm",
     "ampere": "a100-80gb-sxm",
@@ -81,10 +84,13 @@ class KernelCoefficients:
         """Return those of multiplying with weights of format *dtype*; see `compute_dtype`."""
         return self._find(Gemm, f"gemm.{_key(self.gpu, dtype)}")
 
-    def experts(self, dtype: str) -> Experts:
-        """Return those of routed experts with weights of format *dtype*."""
+    def experts(self, dtype: str, backend: str = "auto") -> Experts:
+        """Return those of routed experts with weights of format *dtype*, by *backend*."""
         weight_only = dtype in ("int4", "mxfp4")
-        return self._find(Experts, f"experts.{dtype if weight_only else _key(self.gpu, dtype)}")
+        key = dtype if weight_only else _key(self.gpu, dtype)
+        if backend == "marlin" and key == "mxfp4":
+            key = "int4"  # the same kernels, which unpack both alike
+        return self._find(Experts, f"experts.{key}")
 
     def decode(self, kv_dtype: str, *, latent: bool) -> Decode:
         """Return those of decode attention, latent or not."""
@@ -102,9 +108,14 @@ class KernelCoefficients:
         return self._find(Mixed, "mixed.bf16", first=FLASH_ATTENTION_2[name])
 
     def all_reduce(self) -> AllReduce:
-        """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`."""
-        over_pcie = self.gpu.link is self.gpu.pcie
+        """Return those of all-reduces: over PCIe they are those of `PCIE_RELATIVE`, where none were measured."""
+        over_pcie = self.gpu.link is self.gpu.pcie and self.gpu.name not in MEASURED
         return self._find(AllReduce, "all_reduce", first=PCIE_RELATIVE if over_pcie else None)
+
+    def benchmark_launch_s(self, phase: str, kv_dtype: str) -> float:
+        """Return what latent attention took besides where it was measured, but does not in service."""
+        entry = fitted(relative(self.gpu)).get(f"latent_{phase}.{_kv_key(kv_dtype)}", {})
+        return float(entry.get("benchmark_launch_s", 0.0))
 
     def elementwise(self) -> Elementwise:
         """Return those of kernels that move activations."""
@@ -132,9 +143,27 @@ def relative(gpu: Gpu) -> str:
     return RELATIVES[gpu.generation]
 
 
+def sustained_share(gpu: Gpu) -> float:
+    """Return which share of the computing rate of short benchmarks lasts under load.
+
+    Kernels that run for seconds reach the power limit, and clocks fall: known of Hopper and Blackwell. Layer profiles
+    were measured in an engine at work: nothing is to be taken from those.
+    """
+    if gpu.generation not in ("hopper", "blackwell") or relative(gpu) in PROFILED:
+        return 1.0
+    return float(_clocks()["sustained_share"])
+
+
+@cache
+def _clocks() -> dict[str, Any]:
+    return tomllib.loads((files(__package__) / "fitted" / "clocks.toml").read_text(encoding="utf-8"))
+
+
 def compute_dtype(gpu: Gpu, dtype: str) -> str:
     """Return the format in which *gpu* multiplies weights of *dtype*: 16 bits for what it lacks."""
     wanted = COMPUTE_DTYPE[dtype]
+    if dtype == "mxfp4" and relative(gpu) == "b200-sxm":
+        return "fp8"  # activations are quantised, too: what the tables of Blackwell have
     return wanted if getattr(gpu, f"{wanted}_flops_per_s", None) else "fp16"
 
 

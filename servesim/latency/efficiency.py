@@ -24,11 +24,12 @@ ACTIVATION_BYTES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peaks:
-    """What one GPU could do at best: FLOP/s in one number format, memory bandwidth, multiprocessors."""
+    """What one GPU could do at best: FLOP/s in one number format, memory bandwidth, multiprocessors, shared cache."""
 
     flops_per_s: float
     bytes_per_s: float
     multiprocessors: int
+    cache_bytes: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +158,13 @@ class AllReduce:
 class Elementwise:
     """Coefficients of kernels that move activations: norms, rotation, activation functions.
 
-    ``cache_share`` is the rate in units of the memory's peak. It may exceed 1: what the kernel before has written is
-    still in the cache.
+    ``cache_share`` is the rate in units of the memory's peak where what the kernel before has written is still in
+    the cache: it may exceed 1. ``memory_share`` is the rate where it is not.
     """
 
     launch_s: float
     cache_share: float
+    memory_share: float
 
 
 Coefficients = TypeVar("Coefficients", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
@@ -175,7 +177,14 @@ def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
         value: float = getattr(coefficients, field.name)
         if field.name.endswith("_s"):
             changed[field.name] = value * scale
-        elif field.name in ("bandwidth_share", "flops_share", "ramp_share", "io_share", "link_share"):
+        elif field.name in (
+            "bandwidth_share",
+            "flops_share",
+            "ramp_share",
+            "io_share",
+            "link_share",
+            "memory_share",
+        ):
             changed[field.name] = min(1.0, value / scale)
         elif field.name == "cache_share":
             changed[field.name] = value / scale
@@ -279,8 +288,16 @@ def ring_s(message_bytes: Numbers, ranks: int, link_bytes_per_s: float) -> Any:
 
 
 def elementwise_s(c: Elementwise, peaks: Peaks, moved_bytes: Numbers, kernels: float) -> Any:
-    """Return the time of *kernels* kernels that move *moved_bytes* in all."""
-    return c.launch_s * kernels + moved_bytes / (c.cache_share * peaks.bytes_per_s)
+    """Return the time of *kernels* kernels that move *moved_bytes* in all.
+
+    Where a kernel moves more than the cache holds, what the one before has written is less and less in there, and
+    from twice as much on everything comes from memory.
+    """
+    import numpy as np
+
+    cached = np.clip(2.0 - moved_bytes / (kernels * peaks.cache_bytes), 0.0, 1.0)
+    moving_s = cached / c.cache_share + (1.0 - cached) / c.memory_share
+    return c.launch_s * kernels + moving_s * moved_bytes / peaks.bytes_per_s
 
 
 def decode_s(c: Decode, peaks: Peaks, read_bytes: Numbers) -> Any:

@@ -16,7 +16,7 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
-from servesim.latency.coefficients import KernelCoefficients, compute_dtype
+from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.collective_costs import Exchange, collectives
 from servesim.latency.efficiency import Mixed, Peaks
 from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
@@ -86,9 +86,10 @@ class _Costs:
     def _peaks(self, dtype: str) -> Peaks:
         gpu = self._context.gpu
         return Peaks(
-            flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            flops_per_s=sustained_share(gpu) * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
+            cache_bytes=gpu.cache_bytes,
         )
 
     def _matrix(self, matrix: Matrix) -> Grid:
@@ -311,13 +312,16 @@ class _Costs:
                 decode=_decode_grid(decode_rows), prefill=self._started(prefill_rows, 0.0, price)
             )
         projections = self._projections()
+        launch_s = {
+            phase: self._coefficients.benchmark_launch_s(phase, kv_dtype) for phase in ("decode", "prefill")
+        }
         wanted = (heads,)
         decode = [
-            (n, tokens, max(0.0, seconds - projections(n)))
+            (n, tokens, max(0.0, seconds - projections(n) - launch_s["decode"]))
             for n, tokens, seconds in decodes[_nearest(decodes, wanted)]
         ]
         prefill = [
-            (tokens, max(0.0, seconds - projections(tokens)))
+            (tokens, max(0.0, seconds - projections(tokens) - launch_s["prefill"]))
             for n, tokens, seconds in prefills[_nearest(prefills, wanted)]
             if n == 1
         ]

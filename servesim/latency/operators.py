@@ -124,6 +124,22 @@ LAYER_KERNELS = 4
 EXPERT_LAYER_KERNELS = 3
 """Without the activation, which the experts' own measurement contains; a shared expert has its own."""
 
+ATTENTION_KERNELS = 2
+"""The cache write, and the attention itself."""
+
+LATENT_ATTENTION_KERNELS = 5
+"""Norms of the two compressed vectors, and the gathering of keys that were expanded, besides those."""
+
+EXPERTS_KERNELS = 6
+"""Choice of experts, sorting, the two multiplications, the activation between them, the weighted sum."""
+
+
+JOINT_NORM_KERNELS = 2
+"""The squares' sums, and the scaling, of queries and keys that are normalised over all heads at once."""
+
+JOINT_NORM_BYTES = 8
+"""Two sums of squares of a token, of its queries and its keys, of 32 bits each."""
+
 
 def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
     """Return what one of a replica's GPUs runs in a step of *model*.
@@ -147,14 +163,34 @@ def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
         experts=_experts(model, parallelism),
         attention=_attention(model, tensor_parallel),
         elementwise_kernels=LAYER_KERNELS * (model.layers - model.moe_layers)
-        + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers,
+        + (EXPERT_LAYER_KERNELS + bool(shared)) * model.moe_layers
+        + JOINT_NORM_KERNELS * model.layers * model.joint_qk_norm,
         elementwise_bytes=_elementwise_elements(model, tensor_parallel) * ACTIVATION_BYTES,
         all_reduces=_all_reduces(model, parallelism),
     )
 
 
+def launched_kernels(model: ModelArchitecture, parallelism: Parallelism) -> int:
+    """Return how many kernels a step of *model* starts on one GPU, if no CUDA graph does.
+
+    Examples
+    --------
+    >>> from servesim.catalog import Parallelism, model
+    >>> launched_kernels(model("llama-3.1-8b"), Parallelism()) // 32
+    10
+    """
+    ops = operators(model, parallelism)
+    return (
+        sum(matrix.count for matrix in (*ops.matrices, ops.head))
+        + (EXPERTS_KERNELS * ops.experts.count if ops.experts else 0)
+        + (LATENT_ATTENTION_KERNELS if model.mla else ATTENTION_KERNELS) * model.layers
+        + ops.elementwise_kernels
+        + sum(sums.count for sums in ops.all_reduces)
+    )
+
+
 def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
-    hidden, layers, dtype = model.hidden_size, model.layers, model.dtype
+    hidden, layers, dtype = model.hidden_size, model.layers, model.attention_dtype
     if model.mla:
         found = _latent_matrices(model, ranks)
     else:
@@ -180,7 +216,7 @@ def _mlp(model: ModelArchitecture, width: float, layers: int) -> list[Matrix]:
 
 def _latent_matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
     """Compress queries, keys and values (not split), expand them for this GPU's heads, and the output."""
-    mla, layers, dtype, hidden = model.mla, model.layers, model.dtype, model.hidden_size
+    mla, layers, dtype, hidden = model.mla, model.layers, model.attention_dtype, model.hidden_size
     assert mla is not None
     heads = model.heads / ranks
     query_width = heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
@@ -195,7 +231,7 @@ def _latent_matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
 
 
 def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[AllReduces, ...]:
-    """After the attention and the dense MLP within a group, after the experts over all groups."""
+    """After the attention and the dense MLP within a group, after the experts over all groups, in a joint norm."""
     token_bytes = model.hidden_size * ACTIVATION_BYTES
     found = [
         AllReduces(
@@ -206,6 +242,11 @@ def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[Al
             token_bytes=parallelism.data * token_bytes,
             count=model.moe_layers,
             groups=parallelism.data,
+        ),
+        AllReduces(
+            ranks=parallelism.tensor,
+            token_bytes=JOINT_NORM_BYTES,
+            count=model.layers * model.joint_qk_norm,
         ),
     ]
     return tuple(sums for sums in found if sums.ranks > 1 and sums.count)

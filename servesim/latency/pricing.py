@@ -1,7 +1,7 @@
 """From what the GPU and the host take to the price of a step: the part that latency models of engines share.
 
 A model says what kernels take (`StepCosts`); here that is looked up per step, padded as CUDA graphs pad it, and
-joined with the host. docs/model/latency.md has the equations.
+joined with the host, which starts kernels one by one where no CUDA graph does. docs/model/latency.md has the equations.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from servesim.latency.api import BatchShape, LatencyContext
+from servesim.latency.operators import launched_kernels
 from servesim.latency.parallel import Price, of_groups, of_stages
+from servesim.latency.speculative import of_drafts
 
 
 class StepCosts(Protocol):
@@ -37,9 +39,13 @@ class StepPrices:
         What the GPU takes.
     context
         The replica: its host costs, largest batch, CUDA graphs, scheduling.
+    drafter
+        What the model takes that drafts for this one, if one does.
     """
 
-    def __init__(self, costs: StepCosts, context: LatencyContext) -> None:
+    def __init__(
+        self, costs: StepCosts, context: LatencyContext, *, drafter: StepCosts | None = None
+    ) -> None:
         host = context.host
         counts = range(context.max_num_seqs + 1)
         launch = [host.launch_s + host.launch_per_sequence_s * count for count in counts]
@@ -47,11 +53,39 @@ class StepPrices:
         waiting = (
             launch if context.async_scheduling else [a + b for a, b in zip(launch, schedule, strict=True)]
         )
-        sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
         # A step takes at least this long: the host prepares the next one meanwhile.
         hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
-        tokens_s = TokenTimes(costs, padded_tokens(context.graph_tokens_max))
-        self.price = _of_one_group(costs.attention, tokens_s, sequences_s, hidden_s)
+        # Without a CUDA graph it starts every kernel of this one, side by side with the GPU.
+        starts_s = host.eager_kernel_s * launched_kernels(context.model, context.parallelism)
+        eager_s = [max(least_s, starts_s + waiting[count]) for count, least_s in enumerate(hidden_s)]
+        largest = context.graph_tokens_max
+        padded = padded_tokens(largest)
+        tokens_s = TokenTimes(costs, padded)
+        if context.speculation is not None:
+            draft = (
+                (costs, tokens_s, 1.0 / context.model.layers)
+                if drafter is None
+                else (drafter, TokenTimes(drafter, padded), 1.0)
+            )
+            self.price = of_drafts(
+                costs,
+                tokens_s,
+                context.speculation,
+                draft=draft,
+                waiting_s=waiting,
+                host_s=(hidden_s, eager_s),
+                graph_tokens_max=largest,
+            )
+            return
+        sequences_s = [costs.sequences_s(count) + waiting[count] for count in counts]
+        decode_least_s = [*hidden_s[: largest + 1], *eager_s[largest + 1 :]]
+        self.price = _of_one_group(
+            costs.attention,
+            tokens_s,
+            sequences_s,
+            (decode_least_s, hidden_s, eager_s),
+            graph_tokens_max=largest if context.prompt_graphs else 0,
+        )
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
@@ -73,9 +107,19 @@ class TokenTimes(dict[int, float]):
 
 
 def _of_one_group(
-    attention: Price, tokens_s: TokenTimes, sequences_s: list[float], hidden_s: list[float]
+    attention: Price,
+    tokens_s: TokenTimes,
+    sequences_s: list[float],
+    host_s: tuple[list[float], list[float], list[float]],
+    *,
+    graph_tokens_max: int,
 ) -> Price:
-    """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more."""
+    """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more.
+
+    *host_s* is the least time of a step by its sequences: of decodes alone, and of one that holds prompts, up to
+    *graph_tokens_max* tokens and beyond.
+    """
+    decode_least_s, graph_least_s, eager_least_s = host_s
     decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
@@ -88,9 +132,10 @@ def _of_one_group(
                 tokens += chunk_tokens
             count += len(chunks)
             first_s += tokens_s[tokens] + sequences_s[count]
+            least_s = eager_least_s[count] if tokens > graph_tokens_max else graph_least_s[count]
         else:
             first_s += decode_s[count]
-        least_s = hidden_s[count]
+            least_s = decode_least_s[count]
         if first_s < least_s:
             # The host is the slower side until the GPU's growing time passes it: that is the knot.
             if growth_s > 0.0:

@@ -6,6 +6,7 @@ is left out, and how far the results are off against measurements. Tables of one
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
-from servesim.latency.coefficients import KernelCoefficients, compute_dtype
+from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.efficiency import (
     Peaks,
     all_reduce_s,
@@ -54,7 +55,12 @@ class Roofline:
         Kernels that move activations: norms, rotation, activation functions.
     collective_scale
         All-reduces.
+    sustained_share
+        Computing rate that lasts under load, as a share of that of the short benchmarks which coefficients are fitted
+        to; null: `servesim.latency.coefficients.sustained_share`.
     """
+
+    has_host = True
 
     def __init__(
         self,
@@ -63,14 +69,17 @@ class Roofline:
         attention_scale: _Scale = 1.0,
         memory_scale: _Scale = 1.0,
         collective_scale: _Scale = 1.0,
+        sustained_share: Annotated[float, Field(gt=0, le=1)] | None = None,
     ) -> None:
         self.gemm_scale = gemm_scale
         self.attention_scale = attention_scale
         self.memory_scale = memory_scale
         self.collective_scale = collective_scale
+        self.sustained_share = sustained_share
 
     def __repr__(self) -> str:
-        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in SCALES)})"
+        names = (*SCALES, "sustained_share")
+        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
 
     def reset(self, context: LatencyContext) -> None:
         """Work out every price that depends on no length; those per token count are filled in when needed.
@@ -89,14 +98,25 @@ class Roofline:
         self._operators = operators(context.model, context.parallelism)
         self._coefficients = KernelCoefficients(gpu=context.gpu)
         self._blocks: dict[int, list[float]] = {}
-        self._head_s = self._heads_s(context.max_num_seqs)
+        self._head_s = self._heads_s(context.max_num_seqs * context.step_tokens)
         model = context.model
         self._full = self._layers(model.layers - model.sliding_layers, None)
         self.attention: Price = self._full.price  # what `servesim.latency.pricing.StepCosts` asks for
         if model.sliding_layers:
             self._windows = self._layers(model.sliding_layers, model.sliding_window_tokens)
             self.attention = self._with_windows
-        self.price = StepPrices(self, context).price  # type: ignore[assignment]  # a call less for each step
+        self.drafter = self._drafter(context)
+        self.price = StepPrices(self, context, drafter=self.drafter).price  # type: ignore[assignment]  # a call less for each step
+
+    @staticmethod
+    def _drafter(context: LatencyContext) -> Roofline | None:
+        """Return the costs of the smaller model that drafts for this one, as fitted; None where none does."""
+        draft = context.speculation.draft if context.speculation else None
+        if draft is None:
+            return None
+        drafter = Roofline()
+        drafter.reset(replace(context, model=draft, speculation=None))
+        return drafter
 
     @property
     def sources(self) -> dict[str, str]:
@@ -171,9 +191,11 @@ class Roofline:
         pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
         visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
         visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
+        backend = self._context.moe_backend
+        unpacked = backend == "marlin" and experts.dtype == "mxfp4"
         return experts_s(
-            scaled(self._coefficients.experts(experts.dtype), self.gemm_scale),
-            self._peaks(experts.dtype),
+            scaled(self._coefficients.experts(experts.dtype, backend), self.gemm_scale),
+            self._peaks("bf16" if unpacked else experts.dtype),
             pairs=pairs,
             visited=visited,
             hidden=experts.hidden,
@@ -184,8 +206,12 @@ class Roofline:
     def _layers(self, layers: int, window: int | None) -> AttentionPrices:
         model = self._context.model
         latent, kv_dtype = model.mla is not None, model.kv_dtype
+        attention = self._operators.attention
+        if self._context.step_tokens > 1:  # queries that read the same keys and values
+            pairs = attention.decode_flops_per_pair * self._context.step_tokens
+            attention = replace(attention, decode_flops_per_pair=pairs)
         return AttentionPrices(
-            self._operators.attention,
+            attention,
             self._peaks("bf16"),
             decode=scaled(self._coefficients.decode(kv_dtype, latent=latent), self.attention_scale),
             prefill=scaled(self._coefficients.prefill(kv_dtype, latent=latent), self.attention_scale),
@@ -196,8 +222,10 @@ class Roofline:
 
     def _peaks(self, dtype: str) -> Peaks:
         gpu = self._context.gpu
+        share = sustained_share(gpu) if self.sustained_share is None else self.sustained_share
         return Peaks(
-            flops_per_s=gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            flops_per_s=share * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
+            cache_bytes=gpu.cache_bytes,
         )

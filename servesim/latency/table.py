@@ -53,6 +53,8 @@ class Table:
         ``deepep_low_latency``, which operator tables must have.
     """
 
+    has_host = True
+
     attention: Price
     """Price of the attention of all layers, as `servesim.latency.pricing.StepCosts` asks; there after `reset`."""
 
@@ -105,7 +107,7 @@ class Table:
         self._roofline = roofline
         layers = self._layers(profile, roofline)
         self.attention = layers[0].price if len(layers) == 1 else of_layers([each.price for each in layers])
-        self._prices = StepPrices(self, context)
+        self._prices = StepPrices(self, context, drafter=roofline.drafter)
 
     @property
     def sources(self) -> dict[str, str]:

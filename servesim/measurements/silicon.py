@@ -32,19 +32,20 @@ OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose rows come from another harness; lengths are taken as nominal there."""
 
 _ASYNC = {"async_scheduling": True}
+_GRAPHS = {"graph_tokens_max": 2048}
 
 RECIPES: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("gpt-oss-120b", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
-    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None} | _ASYNC,
+    ("gpt-oss-120b", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _GRAPHS | _ASYNC,
+    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None, "moe_backend": "marlin"} | _GRAPHS | _ASYNC,
     ("Llama-3.1-70B", "b200_sxm", "fp8"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
     ("Llama-3.1-70B", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
     ("Llama-3.1-70B", "h200_sxm", "fp8"): {"kv_dtype": "fp8"} | _ASYNC,
     ("MiniMax-M2.5", "b200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
     ("MiniMax-M2.5", "h200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
-    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
     ("Kimi-K2.5", "b200_sxm", "int4"): {"gpu_memory_utilization": 0.95},
     ("Kimi-K2.5", "h200_sxm", "int4"): {"gpu_memory_utilization": 0.95, "max_num_seqs": None},
-    ("Kimi-K2.5", "b200_sxm", "fp4"): {"max_num_seqs": None},
+    ("Kimi-K2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
 }
 """How the harness started vLLM, where that differs from the defaults; ``max_num_seqs`` None is the concurrency.
 

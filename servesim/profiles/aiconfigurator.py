@@ -128,10 +128,11 @@ class OperatorTables:
         ]
 
     def all_reduce(self) -> list[tuple[float, ...]]:
-        """Return ``(ranks, bytes, s)`` of the engine's all-reduces in CUDA graphs."""
-        return self._rows(
+        """Return ``(ranks, bytes, s)`` of the engine's all-reduces in CUDA graphs; tables count 16-bit elements."""
+        rows = self._rows(
             "comm/vllm/*/custom_allreduce_perf.parquet", ["num_gpus", "message_size"], backend="vllm_graph"
         )
+        return [(ranks, 2 * elements, seconds) for ranks, elements, seconds in rows]
 
     def collective(self, name: str) -> list[tuple[float, ...]]:
         """Return ``(ranks, bytes, s)`` of NCCL's ``all_reduce``, ``all_gather`` or ``reduce_scatter`` in 16 bits.

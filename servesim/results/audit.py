@@ -145,9 +145,17 @@ def _tokens(replica: ReplicaAccount, totals: RunTotals) -> Iterator[Finding]:
         sums["output_tokens"][index],
         replica.output_tokens,
     )
-    yield from _equal(
-        "decoded + first + resumed tokens = tokens counted", where, expanded, replica.output_tokens
-    )
+    if sums["speculative_requests"][index]:
+        yield from _equal(
+            "sequences of all decode steps = decode steps of its requests",
+            where,
+            sums["decoded_tokens"][index],
+            sums["own_decode_steps"][index],
+        )
+    else:
+        yield from _equal(
+            "decoded + first + resumed tokens = tokens counted", where, expanded, replica.output_tokens
+        )
     prompts, prefilled = sums["prompt_tokens"][index], sums["prefill_tokens"][index]
     if replica.preemptions == 0 and replica.waiting + replica.running == 0:
         yield from _equal("prefilled tokens = prompts of its requests", where, prefilled, prompts)

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from servesim.cluster.records import RowFormat
-from servesim.results.schema import EXTRAS, frame_schema
+from servesim.results.schema import EXTRAS, SPECULATION_COLUMNS, frame_schema
 from servesim.results.steps import Floats
 
 Rows = NDArray[np.void]
@@ -50,6 +50,7 @@ def requests_frame(
     *,
     visible_s: Floats | None = None,
     front_end: Rows | None = None,
+    speculation: Rows | None = None,
 ) -> pl.DataFrame:
     """Return the ``requests`` frame of consecutive requests.
 
@@ -66,6 +67,8 @@ def requests_frame(
         user sees, or NaN.
     front_end
         Where a pool has a front end: rows of `servesim.cluster.records.FRONT_END`, row for row, or NaN.
+    speculation
+        Where a pool decodes speculatively: rows of `servesim.cluster.records.SPECULATION`, row for row, or -1.
     """
     arrival_s = arrivals["arrival_s"].to_numpy()
     finished_s, first_token_s = outcomes["finished_s"], outcomes["first_token_s"]
@@ -90,6 +93,10 @@ def requests_frame(
             "stream_s": front_end["stream_s"],
             "front_end_s": enqueued_s - arrival_s,
         }
+    if speculation is not None:
+        for name in SPECULATION_COLUMNS:
+            steps = speculation[name].astype(np.float64)
+            computed[name] = np.where(steps < 0.0, np.nan, steps)
     extras = [name for name in EXTRAS if name in arrivals.columns or name in computed]
     columns = []
     for name, dtype in frame_schema("requests", extras).items():

@@ -22,6 +22,7 @@ from servesim.cluster.records import (
     OUTCOME,
     SAMPLE,
     SEGMENT,
+    SPECULATION,
     VISIBLE,
     ClusterAccount,
 )
@@ -29,6 +30,7 @@ from servesim.errors import InvariantError
 from servesim.results.audit import audit, raise_findings
 from servesim.results.columns import ARRIVAL_COLUMNS, Rows, requests_frame, rows_frame, take_rows
 from servesim.results.run_result import ResolvedScenario, RunResult
+from servesim.results.schema import SPECULATION_COLUMNS
 from servesim.results.sinks import MemorySink, Sink
 from servesim.results.summary import SummaryOptions, summarize
 from servesim.results.totals import RunTotals
@@ -48,6 +50,8 @@ class FrameRecorder:
         Those of `servesim.workload.schema.RESULT_EXTRAS` that the workload has.
     front_end
         Whether a pool has a front end.
+    speculation
+        Whether a pool decodes speculatively.
 
     Examples
     --------
@@ -65,6 +69,7 @@ class FrameRecorder:
         default_model: str | None = None,
         extras: Collection[str] = (),
         front_end: bool = False,
+        speculation: bool = False,
     ) -> None:
         self.outcomes = bytearray()
         self.segments = bytearray()
@@ -72,11 +77,12 @@ class FrameRecorder:
         self.samples = bytearray()
         self.visibles = bytearray()
         self.front_ends = bytearray()
+        self.speculations = bytearray()
         self.totals = RunTotals()
         self._sink: Sink = MemorySink() if sink is None else sink
         self._default_model = default_model
         self._columns = [*ARRIVAL_COLUMNS, *(name for name in RESULT_EXTRAS if name in extras)]
-        self._front_end = front_end
+        self._front_end, self._speculation = front_end, speculation
         self._open: deque[_Arrivals] = deque()
         self._registered = 0
 
@@ -85,7 +91,9 @@ class FrameRecorder:
         kept = frame.select(self._columns)
         if self._default_model is not None:
             kept = kept.with_columns(pl.col("model").fill_null(self._default_model))
-        self._open.append(_Arrivals(self._registered, kept, front_end=self._front_end))
+        self._open.append(
+            _Arrivals(self._registered, kept, front_end=self._front_end, speculation=self._speculation)
+        )
         self._registered += frame.height
         self._take_outcomes()
         self.tick()
@@ -150,7 +158,10 @@ class FrameRecorder:
             )
         seen = take_rows(self.visibles, VISIBLE) if self.visibles else None
         read = take_rows(self.front_ends, FRONT_END) if self.front_ends else None
+        drafted = take_rows(self.speculations, SPECULATION) if self.speculations else None
         for arrivals in self._open:
+            if drafted is not None:
+                arrivals.count_steps(drafted)
             if seen is not None:
                 arrivals.see(seen)
             if read is not None:
@@ -172,6 +183,7 @@ class FrameRecorder:
                     piece.outcomes,
                     visible_s=piece.visible_s,
                     front_end=piece.front_end,
+                    speculation=piece.speculation,
                 ),
             )
 
@@ -200,7 +212,7 @@ class FrameRecorder:
 class _Arrivals:
     """The requests of one workload frame: as they arrived, and what became of them so far."""
 
-    def __init__(self, first_id: int, frame: pl.DataFrame, *, front_end: bool) -> None:
+    def __init__(self, first_id: int, frame: pl.DataFrame, *, front_end: bool, speculation: bool) -> None:
         self.first_id = first_id
         self.frame = frame
         self.outcomes: Rows = np.zeros(frame.height, dtype=OUTCOME.dtype)
@@ -212,6 +224,12 @@ class _Arrivals:
         if front_end:
             self.front_end = np.zeros(frame.height, dtype=FRONT_END.dtype)
             self.front_end["enqueued_s"] = self.front_end["stream_s"] = np.nan
+
+        self.speculation: Rows | None = None
+        if speculation:
+            self.speculation = np.zeros(frame.height, dtype=SPECULATION.dtype)
+            for name in SPECULATION_COLUMNS:
+                self.speculation[name] = -1
 
     def see(self, rows: Rows) -> None:
         """Take in when some of the requests first emitted a token that the user sees."""
@@ -226,6 +244,13 @@ class _Arrivals:
         position = rows["request_id"] - self.first_id
         own = (position >= 0) & (position < len(self.front_end))
         self.front_end[position[own]] = rows[own]
+
+    def count_steps(self, rows: Rows) -> None:
+        """Take in how many decode steps some of the requests took."""
+        assert self.speculation is not None, "only pools that decode speculatively write such rows"
+        position = rows["request_id"] - self.first_id
+        own = (position >= 0) & (position < len(self.speculation))
+        self.speculation[position[own]] = rows[own]
 
     def put(self, rows: Rows) -> None:
         """Take in the outcomes of some of the requests.
@@ -250,6 +275,7 @@ class _Arrivals:
         self.outcomes = self.outcomes[:length]
         self.visible_s = None if self.visible_s is None else self.visible_s[:length]
         self.front_end = None if self.front_end is None else self.front_end[:length]
+        self.speculation = None if self.speculation is None else self.speculation[:length]
 
     def add_to(self, totals: RunTotals) -> None:
         """Add the requests to *totals*."""
@@ -257,3 +283,5 @@ class _Arrivals:
             self.frame[name].to_numpy() for name in ("arrival_s", "prompt_tokens", "output_tokens")
         )
         totals.add_requests(self.first_id, arrival_s, (prompt, output), self.outcomes, self.front_end)
+        if self.speculation is not None:
+            totals.add_decode_steps(self.outcomes["replica"], self.speculation["decode_steps"])

@@ -145,8 +145,11 @@ class RunResult:
         return token_times(self.frames, request_id)
 
     def itl_s(self, request_id: int) -> Floats:
-        """Return the inter-token latencies of a request: the gaps between its tokens, one fewer than them."""
-        return np.diff(self.token_times(request_id))
+        """Return the inter-token latencies of a request: the gaps between its tokens, one fewer than them.
+
+        With speculative decoding, tokens of one step have no gap between them: the gaps are those between steps.
+        """
+        return np.diff(np.unique(self.token_times(request_id)))
 
     def itl_statistics(self, quantiles: Sequence[float] = (0.5, 0.9, 0.99)) -> GapStatistics:
         """Return statistics of the inter-token latencies of all completed requests, the warm-up included.

@@ -175,11 +175,32 @@ EXTRAS = {
         "finished_s",
     ),
     "front_end_s": Column("front_end_s", _FLOAT64, "s", FRONT_END_METRIC.description),
+    "decode_steps": Column(
+        "decode_steps",
+        _INT32,
+        "steps",
+        "Speculative decoding: steps that emitted its tokens but for those at the ends of prefills; null without it",
+    ),
+    "decode_steps_drawn": Column(
+        "decode_steps_drawn",
+        _INT32,
+        "steps",
+        "Steps that were drawn for all its tokens but the first: decode_steps, unless preempted or unfinished",
+    ),
+    "decode_tokens_drawn": Column(
+        "decode_tokens_drawn",
+        _INT32,
+        "tokens",
+        "Tokens that they were drawn for, to be spread evenly over them",
+    ),
 }
 """Further columns of ``requests``, which a result has only where its workload or a pool has what they tell of."""
 
 FRONT_END_COLUMNS = ("enqueued_s", "stream_s", "front_end_s")
 """Those of `EXTRAS` that a result has where a pool has a front end."""
+
+SPECULATION_COLUMNS = ("decode_steps", "decode_steps_drawn", "decode_tokens_drawn")
+"""Those of `EXTRAS` that a result has where a pool decodes speculatively."""
 
 SEGMENTS = (
     Column("replica", _INT32, "-", "Number of the replica"),
@@ -247,7 +268,9 @@ def frame_schema(name: str, extras: Collection[str] = ()) -> pl.Schema:
     return pl.Schema({column.name: column.dtype for column in columns})
 
 
-def result_extras(workload_extras: Collection[str], *, front_end: bool = False) -> tuple[str, ...]:
+def result_extras(
+    workload_extras: Collection[str], *, front_end: bool = False, speculation: bool = False
+) -> tuple[str, ...]:
     """Return those of `EXTRAS` that a result has.
 
     Parameters
@@ -256,9 +279,12 @@ def result_extras(workload_extras: Collection[str], *, front_end: bool = False) 
         Columns that the workload has.
     front_end
         Whether a pool has a front end.
+    speculation
+        Whether a pool decodes speculatively.
     """
     visible = {VISIBLE_METRIC.name} if "reasoning_tokens" in workload_extras else set()
     others = {*workload_extras, *visible, *(FRONT_END_COLUMNS if front_end else ())}
+    others |= {*SPECULATION_COLUMNS} if speculation else set()
     return tuple(name for name in EXTRAS if name in others)
 
 
@@ -387,6 +413,12 @@ EXTRA_SUMMARY = (
         "Only where requests have sessions: how many (sessions), requests in them, prompt_tokens_mean of those, "
         "session_s_mean from the arrival of a session's first request to the end of its last, and active_mean, the "
         "mean number of sessions under way over duration_s",
+    ),
+    SummaryKey(
+        "speculation",
+        "-",
+        "Only where a pool decodes speculatively: decode_steps of all requests, and acceptance_length_mean, the tokens "
+        "that such a step emitted for a request",
     ),
 )
 """Keys that follow where a result has `EXTRA_METRICS`, or sessions."""

@@ -27,9 +27,10 @@ def session_statistics(requests: pl.LazyFrame, end_s: float) -> dict[str, Any] |
         is under way; and ``active_mean``, how many are, as a mean over the run: by Little's law ``sessions`` /
         *end_s* times ``session_s_mean``.
     """
-    ended_s = (
-        pl.when(pl.col("state") == "rejected").then("arrival_s").otherwise("finished_s").fill_null(end_s)
-    )
+    received_s = pl.col("finished_s")
+    if "stream_s" in requests.collect_schema():  # the last token is with the client that much later
+        received_s += pl.col("stream_s").fill_null(0.0)
+    ended_s = pl.when(pl.col("state") == "rejected").then("arrival_s").otherwise(received_s).fill_null(end_s)
     spans = (
         requests.filter(pl.col("session").is_not_null())
         .group_by("session")

@@ -25,6 +25,7 @@ from servesim.results.pool_load import Capacity, pool_load
 from servesim.results.saturation import backlog_growing
 from servesim.results.schema import EXTRA_METRICS, SUMMARY
 from servesim.results.sessions import session_statistics
+from servesim.results.speculation import speculation_statistics
 
 if TYPE_CHECKING:
     from servesim.scenario import SloSpec
@@ -112,7 +113,8 @@ def summarize(frames: Frames, account: ClusterAccount, options: SummaryOptions) 
     extra = [metric for metric in EXTRA_METRICS if metric.name in columns]
     summary |= latency_statistics(requests, options.warm_up_s, extra)
     sessions = session_statistics(requests, account.end_s)
-    return summary if sessions is None else summary | {"sessions": sessions}
+    summary |= {} if sessions is None else {"sessions": sessions}
+    return summary | speculation_statistics(frames)
 
 
 def request_counts(requests: pl.LazyFrame, warm_up_s: float) -> dict[str, Any]:

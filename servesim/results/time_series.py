@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from servesim.cluster.records import EVENT_KINDS
 from servesim.results.frames import Frames
 from servesim.results.saturation import queued_s
+from servesim.results.speculation import tokens_per_step
 from servesim.results.steps import Floats, durations_s
 
 _PIECE_ROWS = 1 << 21
@@ -182,6 +183,7 @@ def work_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFram
     """
     names = ("busy_s", "decode_s", "prefill_s", "decoded_tokens", "prefill_tokens")
     levels = Levels(grid, replicas, names)
+    per_step = tokens_per_step(frames, replicas)
     columns = ("replica", "start_s", "step_s", "growth_s", "steps", "sequences", "prefill_tokens")
     for piece in pieces(frames.lazy("segments"), *columns, "prefill_sequences") if grid.bins else ():
         value = {name: piece[name].to_numpy() for name in piece.columns}
@@ -191,7 +193,7 @@ def work_over_time(frames: Frames, grid: TimeGrid, replicas: int) -> pl.DataFram
             "busy_s": np.ones(len(steps)),
             "decode_s": value["sequences"].astype(np.float64),
             "prefill_s": value["prefill_sequences"].astype(np.float64),
-            "decoded_tokens": value["sequences"] * steps / duration_s,
+            "decoded_tokens": per_step[value["replica"]] * value["sequences"] * steps / duration_s,
             "prefill_tokens": value["prefill_tokens"] * steps / duration_s,
         }
         levels.jump(value["replica"], value["start_s"], **per_s)

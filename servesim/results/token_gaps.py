@@ -24,6 +24,7 @@ from servesim.errors import InvariantError
 from servesim.results.audit import RELATIVE_TOLERANCE
 from servesim.results.frames import Frames
 from servesim.results.latencies import measured
+from servesim.results.speculation import decode_work, decodes_speculatively, resumptions
 from servesim.results.steps import Floats, boundaries_s
 from servesim.results.weighted import Counts, Histogram, Moments
 from servesim.workload.schema import CHUNK_ROWS
@@ -110,10 +111,17 @@ def _close(got_s: float, expected_s: float) -> bool:
 
 
 def tokens_per_second(frames: Frames, *, origin_s: float, warm_up_s: float = 0.0) -> Counts:
-    """Return how many tokens the measured requests got in each whole second after *origin_s*."""
+    """Return how many tokens the measured requests got in each whole second after *origin_s*.
+
+    With speculative decoding, every decode step counts as the mean of all of them.
+    """
     counts = np.zeros(1, dtype=np.int64)
     for ends_s, _, weights in _decode_steps(frames, warm_up_s):
         counts = _added(counts, ends_s - origin_s, weights)
+    if decodes_speculatively(frames):
+        work = decode_work(frames)
+        share = int(work["decode_tokens"].sum()) / max(1, int(work["decode_steps"].sum()))
+        counts = np.rint(counts * share).astype(np.int64)
     singles = [
         measured(frames.lazy("requests"), warm_up_s).select("first_token_s").collect().to_series(),
         _Decoding(frames, warm_up_s).resumed["time_s"],
@@ -134,9 +142,13 @@ def _added(counts: Counts, times_s: Floats, weights: Counts) -> Counts:
 
 def _expected(frames: Frames, warm_up_s: float) -> tuple[int, float]:
     """Return how many gaps the measured requests have, and how long these take together: first to last token."""
-    gaps = (pl.col("output_tokens").cast(pl.Int64) - 1).sum()
+    gaps = pl.col("output_tokens").cast(pl.Int64) - 1
     decoding_s = (pl.col("finished_s") - pl.col("first_token_s")).sum()
-    totals = measured(frames.lazy("requests"), warm_up_s).select(gaps, decoding_s)
+    requests = measured(frames.lazy("requests"), warm_up_s)
+    if decodes_speculatively(frames):  # tokens of one step have no gap between them
+        requests = requests.join(resumptions(frames), on="request_id", how="left")
+        gaps = (pl.col("decode_steps") + pl.col("resumed").fill_null(0)).fill_null(gaps)
+    totals = requests.select(gaps=gaps.sum(), decoding_s=decoding_s)
     count, total_s = totals.collect(engine="streaming").row(0)
     return int(count), float(total_s)
 
@@ -281,6 +293,10 @@ class RequestGaps:
             .collect()
         )
         self._steps = {int(key[0]): _Steps(own) for key, own in segments.group_by("replica")}
+        self._decode_steps: dict[int, int | None] = {}
+        if decodes_speculatively(frames):
+            rows = frames.lazy("requests").select("request_id", "decode_steps").collect().iter_rows()
+            self._decode_steps = dict(rows)
         self._breaks: dict[int, list[tuple[float, bool]]] = {}
         breaks = emission_breaks(frames).select("request_id", "time_s", pl.col("kind") == "resumed")
         for request_id, time_s, resumed in breaks.iter_rows():
@@ -290,6 +306,9 @@ class RequestGaps:
         """Return the gaps of a request that emitted so many *tokens*, one fewer than them."""
         if tokens <= 1:
             return np.empty(0)
+        own_steps = self._decode_steps.get(request_id)
+        if own_steps is not None:  # what counts is when tokens come, not how many
+            tokens = 1 + own_steps + sum(resumed for _, resumed in self._breaks.get(request_id, ()))
         steps, since_s = self._steps[replica], first_token_s
         pieces, missing = [np.array([first_token_s])], tokens - 1
         for time_s, resumed in self._breaks.get(request_id, ()):

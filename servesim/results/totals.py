@@ -111,6 +111,12 @@ class RunTotals:
         self._add_sojourns(arrival_s, outcomes)
         self._check_causality(first_id, arrival_s, tokens[1], outcomes)
 
+    def add_decode_steps(self, replica: NDArray[np.int32], steps: NDArray[Any]) -> None:
+        """Take in the decode steps of requests; -1: of none that decode speculatively."""
+        own = steps >= 0
+        self.sums["own_decode_steps"].add(replica[own], steps[own])
+        self.sums["speculative_requests"].add(replica[own])
+
     def _add_front_end(self, first_id: int, arrival_s: Floats, outcomes: Rows, front_end: Rows) -> Floats:
         """Add the times in front ends, and return when each request reached its engine's queue; NaN: not yet."""
         replica, enqueued_s = outcomes["replica"], front_end["enqueued_s"]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from servesim import catalog
 from servesim.catalog.memory import check_parallelism
+from servesim.catalog.speculative import MTP_MODELS, measured_acceptance
 from servesim.errors import ScenarioError, nearest
 from servesim.scenario.problems import Path, Problem, Problems
 from servesim.workload.ending import NOTHING_ENDS_IT, endless_generators
 
 if TYPE_CHECKING:
-    from servesim.scenario.schema import ClusterSpec, EngineSpec, PoolSpec, RunSpec, Scenario
+    from servesim.scenario.schema import ClusterSpec, EngineSpec, PoolSpec, RunSpec, Scenario, SpeculativeSpec
     from servesim.workload.spec import TransformSpec, WorkloadSpec
 
 
@@ -30,6 +31,19 @@ def check_engine(engine: EngineSpec) -> None:
                 "every sequence of a batch computes at least one token per step",
             )
         )
+    elif (
+        engine.speculative
+        and engine.max_num_seqs * engine.speculative.step_tokens > engine.max_num_batched_tokens
+    ):
+        problems.append(
+            Problem(
+                ("max_num_seqs",),
+                f"more drafted tokens than fit a step (got {engine.max_num_seqs} sequences of "
+                f"{engine.speculative.step_tokens} tokens). expected at most max_num_batched_tokens, "
+                f"{engine.max_num_batched_tokens}.",
+                "a step verifies 1 + draft_tokens tokens of every sequence",
+            )
+        )
     if engine.prefill_only_steps and engine.chunked_prefill:
         problems.append(
             Problem(
@@ -43,6 +57,78 @@ def check_engine(engine: EngineSpec) -> None:
     if engine.preemption == "swap":
         problems.append(Problem(("preemption",), "not yet supported (got 'swap'). expected 'recompute'."))
     _raise(problems)
+
+
+def check_speculation(spec: SpeculativeSpec) -> None:
+    """Check that it is said once how much is accepted, and what drafts."""
+    given = [
+        key
+        for key in ("acceptance", "acceptance_length", "acceptance_ratio")
+        if getattr(spec, key) is not None
+    ]
+    if len(given) != 1:
+        got = " and ".join(given) or "none"
+        expected = "acceptance, acceptance_length or acceptance_ratio"
+        _raise([Problem((), f"one key says how much is accepted (got {got}). expected {expected}.")])
+    most = spec.step_tokens
+    if spec.acceptance_length is not None and spec.acceptance_length > most:
+        got = f"more tokens than a step verifies (got {spec.acceptance_length!r})"
+        _raise([Problem(("acceptance_length",), f"{got}. expected at most 1 + draft_tokens, {most}.")])
+    if spec.acceptance is not None:
+        _check_measured(spec, spec.acceptance)
+    if (spec.method == "draft_model") != (spec.draft_model is not None):
+        got = f"got {spec.draft_model!r} with method: {spec.method}"
+        _raise(
+            [Problem(("draft_model",), f"the model of method: draft_model ({got}). expected both or none.")]
+        )
+    if spec.draft_model is not None:
+        try:
+            catalog.model(spec.draft_model)
+        except ScenarioError as error:
+            raise Problems([_from_catalog(error, "model", ("draft_model",))]) from error
+
+
+def _check_measured(spec: SpeculativeSpec, name: str) -> None:
+    try:
+        measured = measured_acceptance(name)
+    except ScenarioError as error:
+        raise Problems([_from_catalog(error, "acceptance")]) from error
+    if measured.method != spec.method:
+        got = f"measured with method: {measured.method} (got method: {spec.method})"
+        _raise([Problem(("acceptance",), f"{got}. expected one of that method, or acceptance_length.")])
+    if spec.draft_tokens > len(measured.lengths):
+        got = f"more than were measured (got {spec.draft_tokens})"
+        _raise([Problem(("draft_tokens",), f"{got}. expected at most {len(measured.lengths)} with {name}.")])
+
+
+def _speculation_problems(pool: PoolSpec) -> list[Problem]:
+    """Return what speaks against the speculation of a pool: its model, its parallelism, its latency model."""
+    spec = pool.engine.speculative
+    if spec is None:
+        return []
+    path = ("engine", "speculative", "method")
+    if spec.method == "mtp" and pool.model not in MTP_MODELS:
+        return [
+            Problem(
+                path,
+                f"{pool.model} is not known to have layers that predict further tokens (got 'mtp'). "
+                f"expected one of {', '.join(MTP_MODELS)}, or another method.",
+                "method: eagle takes as long: a layer of the model's shape drafts",
+            )
+        ]
+    if pool.pipeline_parallel > 1:
+        got = f"not with a pipeline (got pipeline_parallel {pool.pipeline_parallel})"
+        return [Problem(path, f"{got}. expected pipeline_parallel: 1.")]
+    if pool.data_parallel > 1:
+        got = f"not with data-parallel groups (got data_parallel {pool.data_parallel})"
+        return [Problem(path, f"{got}. expected data_parallel: 1.")]
+    return []
+
+
+def draft_of(engine: EngineSpec) -> catalog.ModelArchitecture | None:
+    """Return the model that drafts, or None."""
+    spec = engine.speculative
+    return catalog.model(spec.draft_model) if spec is not None and spec.draft_model is not None else None
 
 
 def check_gpu(name: str) -> None:
@@ -78,6 +164,7 @@ def check_pool(pool: PoolSpec) -> None:
         model = catalog.model(pool.model, dtype=pool.dtype, kv_dtype=pool.kv_dtype)
     except ScenarioError as error:
         raise Problems([_from_catalog(error, key)]) from error
+    _raise(_speculation_problems(pool))
     _raise(_length_problems(pool.engine, model.context_tokens) + _memory_problems(pool, model))
 
 
@@ -114,6 +201,7 @@ def _memory_problems(pool: PoolSpec, model: catalog.ModelArchitecture) -> list[P
             kv_block_tokens=block_tokens,
             max_num_batched_tokens=pool.engine.max_num_batched_tokens,
             max_num_seqs=pool.engine.max_num_seqs,
+            draft=draft_of(pool.engine),
         )
     except ScenarioError as error:
         return [_from_catalog(error, "model")]

@@ -69,6 +69,8 @@ def scenario_json_schema() -> dict[str, Any]:
         properties[field] = {**kept, "anyOf": [*_alternatives(slot.registry, infos), *null]}
     for info in infos.values():
         definitions[_key(info.kind, info.name)] = _component(info, parameters[info.model], infos)
+    front_end = definitions["EngineSpec"]["properties"]["front_end"]
+    front_end["anyOf"] = [{"$ref": front_end.pop("$ref")}, {"const": "none"}]
     _name_the_catalog(definitions["PoolSpec"]["properties"])
     definitions["PoolSpec"]["properties"]["latency"]["anyOf"].append(_CALIBRATED)
     return {"$schema": _DIALECT, **scenario, "$defs": dict(sorted(definitions.items()))}

@@ -7,6 +7,7 @@ dict.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from servesim.catalog import Parallelism
+from servesim.catalog import NO_FRONT_END, Parallelism
 from servesim.registry import ComponentSpec
 from servesim.scenario.calibration import calibrated
 from servesim.scenario.checks import (
@@ -32,6 +33,7 @@ from servesim.scenario.checks import (
     check_pool,
     check_pools,
     check_run,
+    check_speculation,
 )
 from servesim.scenario.components import path_context, path_text, resolve_component, resolve_workload
 from servesim.scenario.slots import SLOTS
@@ -63,6 +65,11 @@ class HostSpec(_Section):
     schedule_per_sequence_s: float | None = Field(
         default=None, ge=0, description="What each sequence in the step adds to that."
     )
+    eager_kernel_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Time to start one kernel of a step with more tokens than the largest CUDA graph.",
+    )
 
 
 class FrontEndSpec(_Section):
@@ -83,6 +90,45 @@ class FrontEndSpec(_Section):
     )
 
 
+class SpeculativeSpec(_Section):
+    """Speculative decoding: what drafts tokens, how many, and how many of them are accepted."""
+
+    method: Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"] = Field(
+        description="What drafts. mtp: the model's own layer for further tokens; eagle, eagle3: a trained layer; "
+        "draft_model: a smaller model; ngram: a look-up on the host."
+    )
+    draft_tokens: int = Field(ge=1, le=64, description="Tokens drafted for each sequence in each step.")
+    acceptance: str | None = Field(
+        default=None, description="Name of measured acceptance lengths in the catalog; one of three keys."
+    )
+    acceptance_length: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="Mean number of tokens that a step emits for a sequence, from 1 to 1 + draft_tokens; one of three "
+        "keys.",
+    )
+    acceptance_ratio: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Probability that a drafted token is accepted, given that all before it were; one of three keys.",
+    )
+    draft_model: str | None = Field(
+        default=None, description="Catalog name of the smaller model, with method: draft_model."
+    )
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that a step computes for every decoding sequence."""
+        return 1 + self.draft_tokens
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        check_speculation(self)
+        return self
+
+
 class EngineSpec(_Section):
     """Settings of the inference engine on every replica of a pool, named as vLLM names them where it does."""
 
@@ -94,7 +140,9 @@ class EngineSpec(_Section):
         default_factory=HostSpec, description="What its host takes, where you know better."
     )
     front_end: FrontEndSpec = Field(
-        default_factory=FrontEndSpec, description="What stands before and behind it; by default nothing."
+        default_factory=FrontEndSpec,
+        description="What stands before and behind it; none: nothing that takes time, as with latency models of "
+        "whole steps.",
     )
     max_num_seqs: int = Field(default=256, ge=1, description="Most sequences in one step's batch.")
     max_num_batched_tokens: int = Field(
@@ -121,6 +169,16 @@ class EngineSpec(_Section):
         description="Whether runs of identical steps are simulated at once. false simulates step by step: "
         "same results, slower, for checking.",
     )
+    step_noise_cv: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Coefficient of variation of a random factor, lognormal of mean 1, on the times of each run of "
+        "identical steps; 0: none (docs/model/step-noise.md).",
+    )
+    speculative: SpeculativeSpec | None = Field(
+        default=None, description="Speculative decoding; null: none (docs/model/speculative-decoding.md)."
+    )
     max_model_len: int | None = Field(
         default=None,
         ge=1,
@@ -136,6 +194,17 @@ class EngineSpec(_Section):
         default=None,
         description="Whether the host prepares the next step while the GPU computes this one; null: as the "
         "engine's version does by default (vLLM: since 0.14).",
+    )
+    graph_tokens_max: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most tokens of a step that runs as a CUDA graph, what vLLM calls max_cudagraph_capture_size; "
+        "null: what the engine's version captures, at most twice max_num_seqs.",
+    )
+    moe_backend: Literal["auto", "marlin"] = Field(
+        default="auto",
+        description="Kernels of routed experts. auto: what a recent vLLM takes by itself. "
+        "marlin: those that unpack four-bit weights to 16 bits, for mxfp4 too.",
     )
     encoder_s_per_token: float | None = Field(
         default=None,
@@ -157,6 +226,11 @@ class EngineSpec(_Section):
         "swap: not "
         "yet.",
     )
+
+    @field_validator("front_end", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: Any) -> Any:
+        return asdict(NO_FRONT_END) if value == "none" else value
 
     @field_validator("version", mode="after")
     @classmethod

@@ -119,16 +119,16 @@ def test_whole_prompts_are_never_split():
 
 
 def test_priority_goes_first():
-    """No patient request is admitted while an urgent one that came before that moment waits."""
+    """No patient request is admitted while an urgent one is in the queue that came there before that moment."""
     requests = once("priority").requests
     waits = requests.group_by("tenant").agg(pl.col("queue_s").mean())
     means = dict(waits.iter_rows())
     assert means["urgent"] < means["patient"] / 5
-    urgent = requests.filter(pl.col("tenant") == "urgent").select("arrival_s", "scheduled_s")
+    urgent = requests.filter(pl.col("tenant") == "urgent").select("enqueued_s", "scheduled_s")
     patient = requests.filter(pl.col("tenant") == "patient")["scheduled_s"].drop_nulls()
     for admitted_s in patient:
         waiting = urgent.filter(
-            (pl.col("arrival_s") < admitted_s)
+            (pl.col("enqueued_s") < admitted_s)
             & (pl.col("scheduled_s").is_null() | (pl.col("scheduled_s") > admitted_s))
         )
         assert waiting.is_empty()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness import Linear, engine
 from hypothesis import strategies as st
 
+from servesim.catalog.speculative import Speculation
 from servesim.cluster.closed_loop import Loop
 from servesim.latency.api import UNLIMITED_STEPS
 
@@ -14,23 +15,34 @@ ROUND = Linear(base_s=0.25, per_context_s=2.0**-7, per_token_s=0.125, per_pair_s
 ODD = Linear(base_s=0.1, per_context_s=0.003, per_token_s=0.07, per_pair_s=0.0007)
 
 
+def speculation(method: str, draft_tokens: int, ratio: float) -> Speculation:
+    """Return how an engine drafts so many tokens, each accepted with the given probability."""
+    return Speculation(method=method, draft_tokens=draft_tokens, acceptance_ratio=ratio)
+
+
 @st.composite
-def engines(draw: st.DrawFn, *, prefill_only: bool = True):
+def engines(draw: st.DrawFn, *, prefill_only: bool = True, noise: bool = False, drafts: bool = False):
     """Draw engine settings: tiny caches, small blocks, tight budgets."""
     block_tokens = draw(st.sampled_from([1, 3, 4, 16]))
     budget = draw(st.sampled_from([4, 8, 16, 64]))
-    blocks = max(2, draw(st.sampled_from([12, 40, 160, 640])) // block_tokens)
+    blocks = max(2 + 7 // block_tokens, draw(st.sampled_from([12, 40, 160, 640])) // block_tokens)
     chunked = draw(st.booleans())
-    limit = blocks * block_tokens + 1
+    drafted = draw(st.sampled_from([0, 1, 3])) if drafts else 0
+    drafting = None
+    if drafted:
+        method = draw(st.sampled_from(["ngram", "eagle"]))
+        drafting = speculation(method, drafted, draw(st.sampled_from([0.0, 0.5, 0.8, 1.0])))
+    limit = blocks * block_tokens + 1 - (drafting.slot_tokens - 1 if drafting else 0)
     return engine(
-        max_num_seqs=min(budget, draw(st.sampled_from([1, 2, 4, 8]))),
-        max_num_batched_tokens=budget,
+        max_num_seqs=min(budget // (1 + drafted), draw(st.sampled_from([1, 2, 4, 8]))),
+        speculative=drafting,
         kv_block_tokens=block_tokens,
         kv_blocks=blocks,
         context_limit=limit if chunked else min(limit, budget),
         chunked_prefill=chunked,
         prefill_only_steps=prefill_only and not chunked and draw(st.booleans()),
         async_scheduling=draw(st.booleans()),
+        step_noise_cv=draw(st.sampled_from([0.0, 0.0, 0.3])) if noise else 0.0,
     )
 
 

@@ -22,6 +22,10 @@ SESSIONS = 44
 REPLICAS = 1
 
 
+RECEIVED_S = pl.col("finished_s") + pl.col("stream_s")
+"""When a client has its last token."""
+
+
 @pytest.fixture(scope="module")
 def trace(shared: Callable[[str], Path]) -> pl.DataFrame:
     """Return the requests of 44 of the 710 sessions, drawn at random, with the agent that each belongs to."""
@@ -119,9 +123,9 @@ def test_a_follow_up_comes_its_think_time_after_the_last_token(
         .with_columns(pause_s=(pl.col("t") - end_s.shift(1)).over("session"))["pause_s"]
         .clip(lower_bound=0.0)
     )
-    gaps = in_turn(closed).select(
-        (pl.col("arrival_s") - pl.col("finished_s").shift(1)).over("session").alias("gap_s")
-    )["gap_s"]
+    gaps = in_turn(closed).select((pl.col("arrival_s") - RECEIVED_S.shift(1)).over("session").alias("gap_s"))[
+        "gap_s"
+    ]
     assert gaps.null_count() == pauses.null_count() == trace["session"].n_unique()
     np.testing.assert_allclose(gaps.drop_nulls(), pauses.drop_nulls(), atol=1e-5)
 
@@ -143,7 +147,7 @@ def test_littles_law_of_requests_and_of_sessions(closed: RunResult) -> None:
         (pl.col("waiting_requests") + pl.col("running_requests")).sum().alias("number")
     )
     assert sampled["number"].mean() == pytest.approx(requests["e2e_s"].sum() / end_s, rel=0.1)
-    thought_s = (pl.col("arrival_s") - pl.col("finished_s").shift(1)).over("session").sum()
+    thought_s = (pl.col("arrival_s") - RECEIVED_S.shift(1)).over("session").sum()
     cycle_s = requests["e2e_s"].sum() + requests.select(thought_s).item()
     assert closed.summary["sessions"]["active_mean"] == pytest.approx(cycle_s / end_s, rel=1e-9)
 

@@ -113,7 +113,7 @@ def write(folder: Path, config: object) -> Path:
 def test_config_gives_the_catalog_entry(name: str, tmp_path: Path) -> None:
     """A family's config.json reads as the architecture that the catalog holds under its name."""
     path = write(tmp_path, CONFIGS[name])
-    expected = replace(model(name), name=str(path), source=str(path), note="")
+    expected = replace(model(name), name=str(path), source=str(path), note="", bf16_attention=())
     assert model(str(path)) == expected
 
 

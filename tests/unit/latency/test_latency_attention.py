@@ -14,7 +14,7 @@ from servesim.latency.attention import AttentionPrices
 from servesim.latency.efficiency import Decode, Mixed, Peaks, Prefill
 from servesim.latency.operators import operators
 
-PEAKS = Peaks(flops_per_s=1e15, bytes_per_s=4.096e12, multiprocessors=100)
+PEAKS = Peaks(flops_per_s=1e15, bytes_per_s=4.096e12, multiprocessors=100, cache_bytes=50e6)
 AT_PEAK = Decode(
     launch_s=0.0, ramp_share=1.0, ramp_s=0.0, bandwidth_share=1.0, least_tokens=1, flops_share=1.0
 )

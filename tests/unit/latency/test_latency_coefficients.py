@@ -65,7 +65,7 @@ def test_files_hold_shares_of_peaks() -> None:
                     assert 0 <= value <= 1, where
                 if key.endswith("_s") and not key.startswith("range"):
                     assert 0 <= value < 1e-3, where
-            assert entry["rows"] >= 38, where
+            assert entry["rows"] >= 19, where
             assert 0 < entry["error_median"] < entry["error_p90"], where
 
 

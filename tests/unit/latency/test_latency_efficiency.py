@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from servesim.latency import efficiency as e
 
-PEAKS = e.Peaks(flops_per_s=1e15, bytes_per_s=4e12, multiprocessors=100)
+PEAKS = e.Peaks(flops_per_s=1e15, bytes_per_s=4e12, multiprocessors=100, cache_bytes=50e6)
 PERFECT = e.Gemm(
     launch_s=0.0,
     depth_s=0.0,

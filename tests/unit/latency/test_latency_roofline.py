@@ -41,6 +41,7 @@ def ready(
             max_num_seqs=1024,
             max_num_batched_tokens=8192,
             async_scheduling=overlapped,
+            graph_tokens_max=512,
             host=host,
         )
     )

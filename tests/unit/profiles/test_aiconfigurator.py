@@ -44,7 +44,7 @@ def test_rows_are_seconds_by_shape(tmp_path: Path) -> None:
     assert tables.gemm("fp8") == tables.gemm("int4") == []
     assert tables.experts("bf16") == tables.latent("bf16", "context") == []
     assert tables.decode("bf16")[0] == (32, 8, 128, 0, 1, 15, pytest.approx((0.004 + 16 * 2e-6) * 1e-3))
-    assert tables.all_reduce()[0] == (2, 1024, pytest.approx((0.02 + 1024 / 1e8) * 1e-3))
+    assert tables.all_reduce()[0] == (2, 2048, pytest.approx((0.02 + 1024 / 1e8) * 1e-3))
 
 
 def test_newest_version_with_the_table_counts(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_definitions_of_vllm_written_out(warm_up_s):
         overrides=[
             "workload.generator.requests=120",
             "cluster.pools.main.engine.kv_blocks=150",
+            "cluster.pools.main.engine.front_end=none",  # token times are the engine's
             f"run.warm_up_s={warm_up_s}",
             "slo.ttft_s=0.5",
         ],

@@ -43,3 +43,10 @@ def test_a_run_without_sessions_has_no_table() -> None:
     """Nor has one without requests."""
     assert session_statistics(requests_frame([(None, 1, 0.0, 1.0, "completed")]), 1.0) is None
     assert session_statistics(requests_frame([]), 0.0) is None
+
+
+def test_a_session_ends_when_its_client_has_the_last_token() -> None:
+    """Where tokens take a while to the client, so does the end; not every pool has such a front end."""
+    requests = requests_frame([("a", 1, 0.0, 2.0, "completed"), ("b", 1, 0.0, 2.0, "completed")])
+    table = session_statistics(requests.with_columns(stream_s=pl.Series([0.5, None])), 4.0)
+    assert table is not None and table["session_s_mean"] == 2.25

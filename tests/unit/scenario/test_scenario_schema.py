@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from servesim.scenario import EngineSpec, PoolSpec, Scenario, SloSpec
+from servesim.errors import ScenarioError
+from servesim.scenario import EngineSpec, PoolSpec, Scenario, SloSpec, load_scenario
 from servesim.scenario.schema import ClusterSpec, CostSpec, PoliciesSpec, RunSpec, SloTargets
 
 SECTIONS = (Scenario, ClusterSpec, PoolSpec, EngineSpec, PoliciesSpec, RunSpec, SloSpec, SloTargets, CostSpec)
@@ -94,3 +95,11 @@ def test_a_cluster_has_a_pool(minimal):
     """A cluster without replicas serves nothing."""
     with pytest.raises(ValidationError, match=r"no pool \(got an empty list\)"):
         ClusterSpec(pools=[])
+
+
+@pytest.mark.parametrize("cv", ["-0.1", ".inf", ".nan", "11", "'0.1'"])
+def test_noise_that_is_none_is_refused(minimal, file, cv):
+    """A coefficient of variation is a number from 0 to 10."""
+    text = minimal.replace("replicas: 2}", "replicas: 2, engine: {step_noise_cv: " + cv + "}}")
+    with pytest.raises(ScenarioError, match="step_noise_cv"):
+        load_scenario(file(text))

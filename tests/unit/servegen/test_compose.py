@@ -337,5 +337,7 @@ def test_neither_pool_nor_path(path: Path) -> None:
     """One must be given; a file that is no pool is refused by name."""
     with pytest.raises(ScenarioError, match="got neither"):
         ServeGen()
-    with pytest.raises((TraceError, PluginError), match=r"not a client pool \(got 'x.csv'\)"):
+    with pytest.raises(
+        (TraceError, PluginError), match=r"x.csv: no such file or folder. expected a client pool"
+    ):
         build(block(path.with_name("x.csv")))

@@ -181,7 +181,7 @@ def test_a_kept_replay_is_a_scenario_that_runs(tmp_path):
             },
             {
                 "dtype": "fp8",
-                "version": "vllm-0.10",
+                "version": "vllm-0.15",
                 "async_scheduling": True,
                 "max_num_batched_tokens": 8192,
             },
