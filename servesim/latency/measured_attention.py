@@ -12,6 +12,7 @@ from collections.abc import Callable
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
 from servesim.latency.edges import Edges
+from servesim.latency.one_kernel import OneKernel
 from servesim.latency.operators import kv_bytes_per_token_layer
 from servesim.latency.parallel import Price
 from servesim.profiles import AttentionProfile, Grid
@@ -46,6 +47,8 @@ class MeasuredAttention:
         Attention of a batch under the roofline, by which chunks beyond the largest measured one are scaled.
     window
         Tokens of their sliding window, or None.
+    one_kernel
+        What decodes beside chunks take where one kernel serves both and none were measured; else None.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MeasuredAttention:
         layers: int,
         growth: Growth,
         window: int | None = None,
+        one_kernel: OneKernel | None = None,
     ) -> None:
         self._layers, self._edges, self._window = layers, edges, window
         budget, longest, most = (
@@ -80,6 +84,10 @@ class MeasuredAttention:
         if profile.mixed is not None:
             mixed = profile.mixed.extended("chunk", budget, of_both).extended("start", longest)
             self._mixed = mixed.extended("context", longest).extended("sequences", most).raised()
+        elif one_kernel is not None:
+            self._mixed = one_kernel.grid(self._prefill_grid, self._decode_grid).raised()
+        # Chunks alone and beside decodes need not stand on the same points.
+        self._both_grid = None if self._mixed is None else _first_two(self._mixed)
         self._alone_s: list[float] = (layers * self._prefill_grid.values).ravel().tolist()
         self._chunk_edge, self._start_edge = (points[-1] for points in profile.prefill.axes.values())
         self._sequences_edge, self._context_edge = (points[-1] for points in profile.decode.axes.values())
@@ -197,12 +205,19 @@ class MeasuredAttention:
             self._edges.note("start", self._start_edge, start)
         if len(self._chunks) >= REMEMBERED:
             self._chunks.clear()
-        alone_s, stride, corners = self._alone_s, self._stride, self._prefill_grid.corners(tokens, start)
+        alone_s, stride = self._alone_s, self._stride
+        corners = [] if self._both_grid is None else self._both_grid.corners(tokens, start)
         filled = self._chunks[chunk] = (
-            sum([weight * alone_s[place] for place, weight in corners]),
+            sum([weight * alone_s[place] for place, weight in self._prefill_grid.corners(tokens, start)]),
             [(place * stride, weight) for place, weight in corners],
         )
         return filled
+
+
+def _first_two(grid: Grid) -> Grid:
+    """Return a grid on the first two axes of *grid*, for its corners."""
+    axes = dict(list(grid.axes.items())[:2])
+    return Grid(axes, grid.values[..., 0, 0])
 
 
 def of_layers(prices: list[Price]) -> Price:

@@ -20,6 +20,7 @@ from servesim.latency.coefficients import compute_dtype
 from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
 from servesim.latency.measured_attention import MeasuredAttention, of_layers
+from servesim.latency.one_kernel import one_kernel
 from servesim.latency.operator_costs import profile_of
 from servesim.latency.operators import operators
 from servesim.latency.parallel import Price
@@ -96,6 +97,8 @@ class Table:
         found = {"measured": self._profile.engine}
         if self._profile.fitted:
             found["fitted"] = ", ".join(self._profile.fitted)
+        if self._profile.attention.mixed is None and one_kernel(self._context, None) is not None:
+            found["derived"] = "decodes beside chunks"
         return found
 
     @property
@@ -182,7 +185,14 @@ class Table:
         if model.layers > sliding:
             layers = model.layers - sliding
             found.append(
-                MeasuredAttention(profile.attention, context, self._edges, layers=layers, growth=growth)
+                MeasuredAttention(
+                    profile.attention,
+                    context,
+                    self._edges,
+                    layers=layers,
+                    growth=growth,
+                    one_kernel=one_kernel(context, None),
+                )
             )
         if sliding and profile.window is not None:
             found.append(
@@ -193,6 +203,7 @@ class Table:
                     layers=sliding,
                     growth=growth,
                     window=model.sliding_window_tokens,
+                    one_kernel=one_kernel(context, model.sliding_window_tokens),
                 )
             )
         return found

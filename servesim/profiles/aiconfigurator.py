@@ -35,9 +35,6 @@ DEVICES = {
 }
 """The catalog's name of each device that the tables call otherwise."""
 
-CACHE_BYTES = {"a100-80gb-sxm": 40e6, "h100-sxm": 50e6, "h200-sxm": 50e6, "b200-sxm": 126e6, "l40s": 96e6}
-"""Second-level caches (NVIDIA's architecture whitepapers). What fits them was read from there in the benchmarks."""
-
 GEMM_DTYPES = {"bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 EXPERT_DTYPES = {
     "bf16": "bfloat16",
