@@ -19,9 +19,10 @@ from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.collective_costs import Exchange, collectives
 from servesim.latency.efficiency import Mixed, Peaks
+from servesim.latency.one_kernel import CACHE_BYTES
 from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
-from servesim.profiles.aiconfigurator import CACHE_BYTES, OperatorTables
+from servesim.profiles.aiconfigurator import OperatorTables
 from servesim.profiles.grid import ragged_grid, total
 
 TOKENS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768]

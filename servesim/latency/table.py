@@ -21,6 +21,7 @@ from servesim.latency.collective_costs import DEEPEP, Exchange
 from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
 from servesim.latency.measured_attention import MeasuredAttention, of_layers
+from servesim.latency.one_kernel import one_kernel
 from servesim.latency.operator_costs import profile_of
 from servesim.latency.operators import operators
 from servesim.latency.parallel import Price
@@ -28,10 +29,18 @@ from servesim.latency.pricing import StepPrices
 from servesim.latency.roofline import Roofline
 from servesim.profiles import Grid, LayerProfile, read_layer_profile
 from servesim.profiles.aiconfigurator import OperatorTables, operator_tables
+from servesim.profiles.disturbed import smoothed
 from servesim.profiles.grid import total
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+NAMED = 3
+"""Disturbed rows that the provenance names; of further ones it tells how many there are."""
+
+TOO_FAST = 0.1
+"""Of what the peaks allow: times below that are of another unit, GPU or model, not of a mistaken measurement."""
 
 
 class Table:
@@ -99,7 +108,8 @@ class Table:
         else:
             _check_gpu(tables, context, path)
             profile = profile_of(tables, context, self.all2all_backend)
-        self._profile = profile
+        self._profile, self._disturbed = smoothed(profile)
+        profile = self._profile
         roofline = Roofline()
         roofline.reset(context)
         self._curve = self._summed(profile, roofline)
@@ -115,6 +125,12 @@ class Table:
         found = {"measured": self._profile.engine}
         if self._profile.fitted:
             found["fitted"] = ", ".join(self._profile.fitted)
+        if self._profile.attention.mixed is None and one_kernel(self._context, None) is not None:
+            found["derived"] = "decodes beside chunks"
+        if self._disturbed:
+            more = len(self._disturbed) - NAMED
+            named = "; ".join(self._disturbed[:NAMED])
+            found["smoothed"] = named + (f"; {more} more" if more > 0 else "")
         return found
 
     @property
@@ -149,12 +165,24 @@ class Table:
             Grid(curve.axes, curve.values * context.model.layers) for curve in profile.per_layer.values()
         ]
         curve = total([*layers, *profile.per_step.values()])
+        self._check_unit(curve)
         self._tokens_edge = curve.axes["tokens"][-1]
         most = context.max_num_batched_tokens + context.max_num_seqs
         curve = curve.extended("tokens", most, lambda tokens: roofline.tokens_s(round(tokens)))
         curve = curve.raised([self._least_s(tokens) for tokens in curve.axes["tokens"]])
         reduces = profile.all_reduces or self._assumed_all_reduces()
         return curve if reduces is None else total([curve, reduces.raised()])
+
+    def _check_unit(self, curve: Grid) -> None:
+        """Refuse times that are of another unit: those of the most tokens leave no doubt."""
+        tokens, took_s = curve.axes["tokens"][-1], float(curve.values[-1])
+        least_s = self._least_s(tokens)
+        if took_s < TOO_FAST * least_s:
+            raise ScenarioError(
+                f"{self.path}: times that beat the GPU's peak (got {took_s:.3g} s for the matrices of {tokens:g} "
+                f"tokens). expected at least {least_s:.3g} s on {self._context.gpu.name}",
+                hint="another unit, GPU, model or degree of tensor parallelism?",
+            )
 
     def _least_s(self, tokens: float) -> float:
         """Return what the matrices take at peak FLOP/s, or to read at peak bandwidth."""
@@ -201,7 +229,14 @@ class Table:
         if model.layers > sliding:
             layers = model.layers - sliding
             found.append(
-                MeasuredAttention(profile.attention, context, self._edges, layers=layers, growth=growth)
+                MeasuredAttention(
+                    profile.attention,
+                    context,
+                    self._edges,
+                    layers=layers,
+                    growth=growth,
+                    one_kernel=one_kernel(context, None),
+                )
             )
         if sliding and profile.window is not None:
             found.append(
@@ -212,6 +247,7 @@ class Table:
                     layers=sliding,
                     growth=growth,
                     window=model.sliding_window_tokens,
+                    one_kernel=one_kernel(context, model.sliding_window_tokens),
                 )
             )
         return found
