@@ -30,20 +30,6 @@ CRITICAL_SHARE = 0.5
 CACHE_SHARE = 0.5
 """Of the second-level cache, what keys and values of one head may take until the next head reads them again."""
 
-CACHE_BYTES = {
-    "a100-80gb-sxm": 40e6,
-    "h100-sxm": 50e6,
-    "h200-sxm": 50e6,
-    "b200-sxm": 126e6,
-    "l40s": 96e6,
-    "rtx-4090": 72e6,
-    "rtx-pro-6000": 128e6,
-}
-"""Second-level caches of GPUs that were measured (NVIDIA's architecture whitepapers).
-
-What fits them was read from there in the benchmarks.
-"""
-
 POINTS = 16
 """Points of an axis at most: beside finely measured ones every so many is taken."""
 
@@ -131,7 +117,7 @@ def one_kernel(context: LatencyContext, window: int | None) -> OneKernel | None:
         kv_bytes=attention.kv_bytes,
         bytes_per_s=context.gpu.memory_bandwidth_bytes_per_s,
         multiprocessors=context.gpu.multiprocessors,
-        cache_bytes=CACHE_BYTES[device],
+        cache_bytes=context.gpu.cache_bytes,
         window=window,
     )
 

@@ -19,7 +19,6 @@ from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.collective_costs import Exchange, collectives
 from servesim.latency.efficiency import Mixed, Peaks
-from servesim.latency.one_kernel import CACHE_BYTES
 from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
 from servesim.profiles.aiconfigurator import OperatorTables
@@ -111,7 +110,7 @@ class _Costs:
             return self._curve((m, matrix.count * fitted(m, *wanted)) for m in TOKENS)
         shape = _nearest(known, wanted)
         weights_bytes = matrix.n * matrix.k * element_bytes
-        cached = weights_bytes < CACHE_BYTES.get(self._tables.gpu, 0.0)
+        cached = weights_bytes < self._context.gpu.cache_bytes
         memory_s = weights_bytes / (coefficients.bandwidth_share * peaks.bytes_per_s)
         return self._curve(
             (
@@ -246,7 +245,7 @@ class _Costs:
             batch = BatchShape(int(sequences), sequences * context_tokens)
             fitted_s = measured(batch)
             # What was read from the cache comes from memory in a model, where other layers come between.
-            cached = 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0)
+            cached = 1e6 <= read <= 1.5 * self._context.gpu.cache_bytes
             least_s = fitted_s if cached else 0.0
             rows.append((sequences, context_tokens, max(seconds, least_s) * price(batch) / fitted_s))
         return _decode_grid(rows)
