@@ -17,10 +17,11 @@ from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
+from servesim.latency.collective_costs import Exchange, collectives
 from servesim.latency.efficiency import Mixed, Peaks
-from servesim.latency.operators import AllReduces, Attention, Matrix, RoutedExperts, operators
+from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
-from servesim.profiles.aiconfigurator import CACHE_BYTES, OperatorTables
+from servesim.profiles.aiconfigurator import OperatorTables
 from servesim.profiles.grid import ragged_grid, total
 
 TOKENS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768]
@@ -33,9 +34,15 @@ CACHED_ROWS = 512
 """Up to this many rows a matrix that fits the cache was read from there in the benchmark."""
 
 
-def profile_of(tables: OperatorTables, context: LatencyContext) -> LayerProfile:
-    """Return what the layers of the replica's model take according to *tables*."""
-    return _Costs(tables, context).profile()
+def profile_of(tables: OperatorTables, context: LatencyContext, exchange: Exchange) -> LayerProfile:
+    """Return what the layers of the replica's model take according to *tables*, their GPUs exchanging by *exchange*.
+
+    Raises
+    ------
+    ServesimError
+        If a table is no table of measurements, or does not have that exchange.
+    """
+    return _Costs(tables, context).profile(exchange)
 
 
 class _Costs:
@@ -48,7 +55,7 @@ class _Costs:
         self._fitted: list[str] = []
         self._gemms: dict[str, dict[tuple[float, ...], list[tuple[float, float]]]] = {}
 
-    def profile(self) -> LayerProfile:
+    def profile(self, exchange: Exchange) -> LayerProfile:
         """Return all of them as a profile of layers, those that count by tokens as totals of a step."""
         ops, context = self._operators, self._context
         per_step = {f"matrix {i}": self._matrix(matrix) for i, matrix in enumerate(ops.matrices)}
@@ -58,6 +65,8 @@ class _Costs:
         window = context.model.sliding_window_tokens if context.model.sliding_layers else None
         attention = self._latent() if context.model.mla else self._attention(None)
         head = self._matrix(ops.head)
+        sums, fitted = collectives(self._tables, context, exchange)
+        self._fitted += fitted
         return LayerProfile(
             gpu=self._tables.gpu,
             tensor_parallel=context.tensor_parallel,
@@ -70,7 +79,7 @@ class _Costs:
             experts=None,
             attention=attention,
             window=None if window is None else self._attention(window),
-            all_reduces=self._all_reduces(),
+            all_reduces=sums,
             fitted=tuple(dict.fromkeys(self._fitted)),
         )
 
@@ -101,7 +110,7 @@ class _Costs:
             return self._curve((m, matrix.count * fitted(m, *wanted)) for m in TOKENS)
         shape = _nearest(known, wanted)
         weights_bytes = matrix.n * matrix.k * element_bytes
-        cached = weights_bytes < CACHE_BYTES.get(self._tables.gpu, 0.0)
+        cached = weights_bytes < self._context.gpu.cache_bytes
         memory_s = weights_bytes / (coefficients.bandwidth_share * peaks.bytes_per_s)
         return self._curve(
             (
@@ -118,7 +127,8 @@ class _Costs:
     def _experts(self, experts: RoutedExperts) -> Grid:
         """Return the time of the routed experts of all layers, by tokens of one data-parallel group.
 
-        Measured were experts that are sliced; those that are spread over GPUs as a whole are scaled from them.
+        Measured were experts that are sliced, and tokens that are spread evenly over them, so that they visit more of
+        them than tokens routed at random do. Both are scaled from there.
         """
         known = _grouped(self._tables.experts(experts.dtype), 4)
         if not known:
@@ -148,24 +158,31 @@ class _Costs:
                 experts.count
                 * seconds
                 * self._experts_s(experts, tokens / experts.groups)
-                / self._experts_s(measured, tokens),
+                / self._evenly_s(measured, tokens),
             )
             for tokens, seconds in known[shape]
         )
 
     def _experts_s(self, experts: RoutedExperts, tokens: float) -> float:
         """Return the fitted time of a layer's experts on the GPU that has the most of them to do."""
-        coefficients, peaks = self._coefficients.experts(experts.dtype), self._peaks(experts.dtype)
         together, ranks = experts.groups * tokens, experts.ranks
         visited = efficiency.expected_experts(experts.experts, experts.experts_per_token, together) / ranks
         pairs = efficiency.busiest(experts.experts_per_token * together / ranks, ranks)
-        visited = efficiency.busiest(visited, ranks)
+        visited = min(efficiency.busiest(visited, ranks), experts.experts / ranks)
+        return self._visits_s(experts, pairs, visited)
+
+    def _evenly_s(self, experts: RoutedExperts, tokens: float) -> float:
+        """Return the fitted time of *experts* on one GPU whose *tokens* are spread evenly over them."""
+        pairs = experts.experts_per_token * tokens
+        return self._visits_s(experts, pairs, min(pairs, experts.experts))
+
+    def _visits_s(self, experts: RoutedExperts, pairs: float, visited: float) -> float:
         return float(
             efficiency.experts_s(
-                coefficients,
-                peaks,
+                self._coefficients.experts(experts.dtype),
+                self._peaks(experts.dtype),
                 pairs=pairs,
-                visited=min(visited, experts.experts / experts.ranks),
+                visited=visited,
                 hidden=experts.hidden,
                 weights=experts.weights,
                 element_bytes=BYTES_PER_ELEMENT[experts.dtype],
@@ -184,28 +201,6 @@ class _Costs:
                 ),
             )
             for m in TOKENS
-        )
-
-    def _all_reduces(self) -> Grid | None:
-        """Return the sums of a step over GPUs, by tokens."""
-        sums = self._operators.all_reduces
-        return total([self._sums(each) for each in sums]) if sums else None
-
-    def _sums(self, sums: AllReduces) -> Grid:
-        coefficients = self._coefficients.all_reduce()
-        link = self._context.gpu.link.bandwidth_bytes_per_s
-
-        def fitted(message_bytes: float, gpus: float) -> float:
-            return float(efficiency.all_reduce_s(coefficients, link, message_bytes, int(gpus)))
-
-        known = _grouped(self._tables.all_reduce(), 1)
-        if not known:
-            self._fitted.append("all-reduces")
-            return self._curve((m, sums.count * fitted(m * sums.token_bytes, sums.ranks)) for m in TOKENS)
-        (gpus,) = shape = _nearest(known, (sums.ranks,))
-        return self._curve(
-            (size / sums.token_bytes, sums.count * seconds * fitted(size, sums.ranks) / fitted(size, gpus))
-            for size, seconds in known[shape]
         )
 
     def _curve(self, points: Iterable[tuple[float, float]]) -> Grid:
@@ -250,7 +245,7 @@ class _Costs:
             batch = BatchShape(int(sequences), sequences * context_tokens)
             fitted_s = measured(batch)
             # What was read from the cache comes from memory in a model, where other layers come between.
-            cached = 1e6 <= read <= 1.5 * CACHE_BYTES.get(self._tables.gpu, 0.0)
+            cached = 1e6 <= read <= 1.5 * self._context.gpu.cache_bytes
             least_s = fitted_s if cached else 0.0
             rows.append((sequences, context_tokens, max(seconds, least_s) * price(batch) / fitted_s))
         return _decode_grid(rows)

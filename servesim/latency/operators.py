@@ -79,11 +79,15 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllReduces:
-    """Sums over *ranks* GPUs, *count* times in a step, of *token_bytes* for each token of a group."""
+    """Sums over *ranks* GPUs, *count* times in a step, of *token_bytes* for each token of a group.
+
+    With more than one of *groups* their tokens are gathered before, and the sums scattered after.
+    """
 
     ranks: int
     token_bytes: int
     count: int
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +238,10 @@ def _all_reduces(model: ModelArchitecture, parallelism: Parallelism) -> tuple[Al
             ranks=parallelism.tensor, token_bytes=token_bytes, count=2 * model.layers - model.moe_layers
         ),
         AllReduces(
-            ranks=parallelism.expert_ranks, token_bytes=parallelism.data * token_bytes, count=model.moe_layers
+            ranks=parallelism.expert_ranks,
+            token_bytes=parallelism.data * token_bytes,
+            count=model.moe_layers,
+            groups=parallelism.data,
         ),
         AllReduces(
             ranks=parallelism.tensor,

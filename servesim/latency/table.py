@@ -17,9 +17,11 @@ from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.coefficients import compute_dtype
+from servesim.latency.collective_costs import DEEPEP, Exchange
 from servesim.latency.edges import Edges
 from servesim.latency.efficiency import ACTIVATION_BYTES, expected_experts, ring_s
 from servesim.latency.measured_attention import MeasuredAttention, of_layers
+from servesim.latency.one_kernel import one_kernel
 from servesim.latency.operator_costs import profile_of
 from servesim.latency.operators import operators
 from servesim.latency.parallel import Price
@@ -27,10 +29,18 @@ from servesim.latency.pricing import DecodeLines, StepPrices
 from servesim.latency.roofline import Roofline
 from servesim.profiles import Grid, LayerProfile, read_layer_profile
 from servesim.profiles.aiconfigurator import OperatorTables, operator_tables
+from servesim.profiles.disturbed import smoothed
 from servesim.profiles.grid import total
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+NAMED = 3
+"""Disturbed rows that the provenance names; of further ones it tells how many there are."""
+
+TOO_FAST = 0.1
+"""Of what the peaks allow: times below that are of another unit, GPU or model, not of a mistaken measurement."""
 
 
 class Table:
@@ -46,6 +56,10 @@ class Table:
         Share of the link's peak that an all-reduce attains where none was measured.
     all_reduce_s
         What an empty all-reduce takes where none was measured.
+    all2all_backend
+        How the tokens of data-parallel groups reach experts that are spread over their GPUs, as in vLLM's argument of
+        this name: ``allgather_reducescatter``, or one of DeepEP's two, ``deepep_high_throughput`` and
+        ``deepep_low_latency``, which operator tables must have.
     """
 
     has_host = True
@@ -55,15 +69,23 @@ class Table:
 
     decode_lines: DecodeLines | None = None
 
-    def __init__(self, *, path: Path, link_efficiency: _Share = 0.25, all_reduce_s: _Seconds = 20e-6) -> None:
+    def __init__(
+        self,
+        *,
+        path: Path,
+        link_efficiency: _Share = 0.25,
+        all_reduce_s: _Seconds = 20e-6,
+        all2all_backend: Exchange = "allgather_reducescatter",
+    ) -> None:
         self.path = path
         self.link_efficiency = link_efficiency
         self.all_reduce_s = all_reduce_s
+        self.all2all_backend = all2all_backend
 
     def __repr__(self) -> str:
         return (
             f"Table(path={self.path!r}, link_efficiency={self.link_efficiency}, "
-            f"all_reduce_s={self.all_reduce_s})"
+            f"all_reduce_s={self.all_reduce_s}, all2all_backend={self.all2all_backend!r})"
         )
 
     def reset(self, context: LatencyContext) -> None:
@@ -81,10 +103,15 @@ class Table:
             profile = read_layer_profile(path, tensor_parallel=context.tensor_parallel)
             _check_is_of(profile, context, path)
             _check_experts(profile, context, path)
+            if self.all2all_backend in DEEPEP:
+                raise ScenarioError(
+                    f"{path}: no exchanges (got all2all_backend {self.all2all_backend}). expected operator tables"
+                )
         else:
             _check_gpu(tables, context, path)
-            profile = profile_of(tables, context)
-        self._profile = profile
+            profile = profile_of(tables, context, self.all2all_backend)
+        self._profile, self._disturbed = smoothed(profile)
+        profile = self._profile
         roofline = Roofline()
         roofline.reset(context)
         self._curve = self._summed(profile, roofline)
@@ -100,6 +127,12 @@ class Table:
         found = {"measured": self._profile.engine}
         if self._profile.fitted:
             found["fitted"] = ", ".join(self._profile.fitted)
+        if self._profile.attention.mixed is None and one_kernel(self._context, None) is not None:
+            found["derived"] = "decodes beside chunks"
+        if self._disturbed:
+            more = len(self._disturbed) - NAMED
+            named = "; ".join(self._disturbed[:NAMED])
+            found["smoothed"] = named + (f"; {more} more" if more > 0 else "")
         return found
 
     @property
@@ -134,12 +167,24 @@ class Table:
             Grid(curve.axes, curve.values * context.model.layers) for curve in profile.per_layer.values()
         ]
         curve = total([*layers, *profile.per_step.values()])
+        self._check_unit(curve)
         self._tokens_edge = curve.axes["tokens"][-1]
         most = context.max_num_batched_tokens + context.max_num_seqs
         curve = curve.extended("tokens", most, lambda tokens: roofline.tokens_s(round(tokens)))
         curve = curve.raised([self._least_s(tokens) for tokens in curve.axes["tokens"]])
         reduces = profile.all_reduces or self._assumed_all_reduces()
         return curve if reduces is None else total([curve, reduces.raised()])
+
+    def _check_unit(self, curve: Grid) -> None:
+        """Refuse times that are of another unit: those of the most tokens leave no doubt."""
+        tokens, took_s = curve.axes["tokens"][-1], float(curve.values[-1])
+        least_s = self._least_s(tokens)
+        if took_s < TOO_FAST * least_s:
+            raise ScenarioError(
+                f"{self.path}: times that beat the GPU's peak (got {took_s:.3g} s for the matrices of {tokens:g} "
+                f"tokens). expected at least {least_s:.3g} s on {self._context.gpu.name}",
+                hint="another unit, GPU, model or degree of tensor parallelism?",
+            )
 
     def _least_s(self, tokens: float) -> float:
         """Return what the matrices take at peak FLOP/s, or to read at peak bandwidth."""
@@ -186,7 +231,14 @@ class Table:
         if model.layers > sliding:
             layers = model.layers - sliding
             found.append(
-                MeasuredAttention(profile.attention, context, self._edges, layers=layers, growth=growth)
+                MeasuredAttention(
+                    profile.attention,
+                    context,
+                    self._edges,
+                    layers=layers,
+                    growth=growth,
+                    one_kernel=one_kernel(context, None),
+                )
             )
         if sliding and profile.window is not None:
             found.append(
@@ -197,6 +249,7 @@ class Table:
                     layers=sliding,
                     growth=growth,
                     window=model.sliding_window_tokens,
+                    one_kernel=one_kernel(context, model.sliding_window_tokens),
                 )
             )
         return found

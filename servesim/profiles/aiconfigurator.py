@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from servesim.errors import ServesimError
+from servesim.profiles.files import refuse
 
 PACKAGE = "aiconfigurator"
 """What stands for the installed package instead of a path."""
@@ -34,9 +35,6 @@ DEVICES = {
     "B200": "b200-sxm",
 }
 """The catalog's name of each device that the tables call otherwise."""
-
-CACHE_BYTES = {"a100-80gb-sxm": 40e6, "h100-sxm": 50e6, "h200-sxm": 50e6, "b200-sxm": 126e6, "l40s": 96e6}
-"""Second-level caches (NVIDIA's architecture whitepapers). What fits them was read from there in the benchmarks."""
 
 GEMM_DTYPES = {"bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 EXPERT_DTYPES = {
@@ -134,6 +132,31 @@ class OperatorTables:
         )
         return [(ranks, 2 * elements, seconds) for ranks, elements, seconds in rows]
 
+    def collective(self, name: str) -> list[tuple[float, ...]]:
+        """Return ``(ranks, bytes, s)`` of NCCL's ``all_reduce``, ``all_gather`` or ``reduce_scatter`` in 16 bits.
+
+        Bytes are those of the whole message, which a GPU has after a gather or before a scatter. The table counts
+        elements: in 8 bits twice as many take as long.
+        """
+        rows = self._rows(
+            "comm/nccl/*/nccl_perf.parquet", ["num_gpus", "message_size"], op_name=name, nccl_dtype="half"
+        )
+        return [(ranks, 2.0 * elements, seconds) for ranks, elements, seconds in rows]
+
+    def exchange(self, backend: str, phase: str) -> list[tuple[float, ...]]:
+        """Return ``(ranks, hidden, experts per token, experts, tokens of one GPU, s)`` of DeepEP on one node.
+
+        *backend* is ``deepep_ht`` or ``deepep_ll``, *phase* ``dispatch`` or ``combine``. This table is in us.
+        """
+        rows = self._rows(
+            "comm/vllm/*/moe_a2a_perf.parquet",
+            ["ep_size", "hidden_size", "topk", "num_experts", "num_tokens"],
+            comm_backend=backend,
+            phase=phase,
+            node_num=1,
+        )
+        return [(*shape, seconds * 1e-3) for *shape, seconds in rows]
+
     def _rows(self, pattern: str, shape: list[str], **wanted: str | int | None) -> list[tuple[float, ...]]:
         """Return the rows whose columns are *wanted*, or none; a missing ``window_size`` is 0."""
         paths = sorted(self.folder.glob(pattern), key=_version)
@@ -151,11 +174,14 @@ class OperatorTables:
             raise ServesimError(
                 f"{path}: no column {missing[0]!r} (got {', '.join(frame.columns)}). expected it"
             )
+        frame = frame.with_row_index("row", offset=1)
         frame = frame.filter(*(pl.col(name) == value for name, value in wanted.items()))
         latency = pl.col("latency").cast(pl.Float64)
-        bad = frame.filter(latency.is_null() | ~latency.is_finite() | (latency < 0))
-        if bad.height:
-            raise ServesimError(f"{path}: no time (got {bad['latency'][0]!r}). expected milliseconds >= 0")
+        bad = frame.filter(latency.is_null() | ~latency.is_finite() | (latency <= 0))
+        refuse(bad, "latency", "no time", "milliseconds > 0", where=path)
+        for column in shape:
+            size = pl.col(column).cast(pl.Float64)
+            refuse(frame.filter(size.is_null() | (size < 0)), column, "no shape", "a number >= 0", where=path)
         frame = frame.group_by(shape).agg(latency.min() * 1e-3).sort(shape)
         return [tuple(map(float, row)) for row in frame.iter_rows()]
 

@@ -69,7 +69,14 @@ def read_profile(path: Path, tensor_parallel: int) -> LayerProfile:
         per_sequence=_curves(folder, "per_sequence", "sequences"),
         experts=_experts(folder),
         attention=_attention(folder, meta.get("attention_grid", {})),
+        architecture=_architecture(path, overrides, split),
     )
+
+
+def _architecture(path: Path, overrides: dict[str, int], split: int) -> dict[str, object]:
+    """Return what tells the model: of one with experts, the width of a dense layer that it has not stands there."""
+    names = ["vocab_size"] if any(path.glob("tp*/moe.*")) else ["vocab_size", "intermediate_size"]
+    return {name: overrides[name] * split for name in names if name in overrides}
 
 
 def _times(value: int | None, factor: int) -> int | None:

@@ -137,7 +137,8 @@ def _of_layers(folder: Path, tensor_parallel: int) -> LayerProfile:
 
 
 def _curve(frame: pl.DataFrame, axis: str, time: str, unit_s: float, *, where: Path) -> Grid:
-    rows = measured(frame, (axis, time), where=where)
+    # Norms and activations are 0 where the model has none.
+    rows = measured(frame, (axis, time), where=where, zero=True)
     return Grid({"tokens": rows[axis].to_list()}, rows[time].to_numpy() * unit_s)
 
 

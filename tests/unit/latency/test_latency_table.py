@@ -129,7 +129,7 @@ def test_experts_by_hand(tmp_path: Path) -> None:
     start=st.integers(0, 60_000),
 )
 def test_no_price_beats_the_peaks(sequences: int, mean: int, chunk: int, start: int) -> None:
-    """Tables of a millionth of the time do not make a GPU faster than it is."""
+    """Tables of a seventh of the time, below the peaks, do not make a GPU faster than it is."""
     ready, device, shape = FAST, CONTEXT.gpu, CONTEXT.model
     weights_bytes = 2.0 * (shape.active_parameters - 2 * shape.vocab_size * shape.hidden_size)
     kv_bytes = sequences * mean * LAYERS * shape.kv_bytes_per_token_layer
@@ -141,13 +141,44 @@ def test_no_price_beats_the_peaks(sequences: int, mean: int, chunk: int, start: 
 
 
 def _fast() -> Table:
-    known = {f"tp1/{name}": frame.with_columns(pl.col("time_us") * 1e-6) for name, frame in tables().items()}
+    known = {f"tp1/{name}": frame.with_columns(pl.col("time_us") * 0.15) for name, frame in tables().items()}
 
     with tempfile.TemporaryDirectory() as folder:
         return table(write(Path(folder), known))
 
 
 FAST = _fast()
+
+
+def test_times_of_another_unit_are_refused(tmp_path: Path) -> None:
+    """A thousandth of the times: ms that were written as us."""
+    known = {f"tp1/{name}": frame.with_columns(pl.col("time_us") * 1e-3) for name, frame in tables().items()}
+    with pytest.raises(
+        ScenarioError,
+        match=r"times that beat the GPU's peak \(got 0\.000146 s for the matrices of 2048 tokens\)",
+    ):
+        table(write(tmp_path, known))
+
+
+def test_single_disturbed_row_moves_no_price(tmp_path: Path) -> None:
+    """A row of 256 tokens, and one of decodes, took thirty times: told in the sources, and prices stay as they were."""
+    known, quiet = tables(), table(profile())
+    spike = pl.col("time_us") * 30
+    known["dense"] = known["dense"].with_columns(
+        pl.when((pl.col("tokens") == 256) & (pl.col("layer") == "qkv_proj"))
+        .then(spike)
+        .otherwise("time_us")
+        .alias("time_us")
+    )
+    here = (pl.col("prefill_chunk") == 0) & (pl.col("n_decode") == 8) & (pl.col("kv_decode") == 4096)
+    known["attention"] = known["attention"].with_columns(
+        pl.when(here).then(spike).otherwise("time_us").alias("time_us")
+    )
+    ready = table(write(tmp_path, {f"tp1/{name}": frame for name, frame in known.items()}))
+    assert ready.sources["smoothed"] == "qkv_proj at tokens 256; decode at sequences 8, context 4096"
+    for batch in (BatchShape(8, 8 * 4096), BatchShape(50, 50 * 9000), BatchShape(0, 0, [(256, 0)])):
+        assert ready.price(batch)[0] == pytest.approx(quiet.price(batch)[0], rel=1e-6)
+    assert "smoothed" not in quiet.sources
 
 
 @pytest.mark.parametrize(
@@ -274,6 +305,23 @@ def test_what_operator_tables_lack_is_fitted_and_named(tmp_path: Path) -> None:
     ]
     for batch in (BatchShape(16, 16 * 1024), BatchShape(0, 0, [(1024, 0)]), BatchShape(0, 0, [(512, 8192)])):
         assert ready.attention(batch)[0] == pytest.approx(roofline.attention(batch)[0], rel=0.05)
+
+
+def test_experts_measured_evenly_are_priced_as_tokens_visit_them_at_random(tmp_path: Path) -> None:
+    """Experts that take 3 us for each visited one: 16 tokens visit all 128 if spread evenly, 82 at random."""
+    context = replace(H200, model=model("qwen3-30b-a3b"))
+    columns = ["hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "num_tokens", "latency"]
+    shape = (2048, 768, 8, 128, 1)
+    rows = [(*shape, tokens, 0.02 + 0.003 * min(128, 8 * tokens)) for tokens in (1, 4, 16, 4096)]
+    experts = pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        moe_dtype=pl.lit("bfloat16"), distribution=pl.lit("balanced"), moe_ep_size=1
+    )
+    folder = write(tmp_path, {**operator_rows(), "moe/vllm/0.24.0/moe_perf": experts}, meta=None)
+    ready = table(folder, context)
+    one, some, most = (ready._profile.per_step["experts"](tokens) / 48 for tokens in (1, 16, 4096))
+    assert one == pytest.approx(44e-6)
+    assert most == pytest.approx(404e-6)
+    assert some == pytest.approx((20 + 3 * 128 * (1 - (1 - 8 / 128) ** 16)) * 1e-6, rel=0.05)
 
 
 def test_operator_tables_of_another_gpu_are_refused(tmp_path: Path) -> None:

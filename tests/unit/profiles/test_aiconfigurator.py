@@ -56,14 +56,15 @@ def test_newest_version_with_the_table_counts(tmp_path: Path) -> None:
     assert max(row[-1] for row in tables.gemm("bf16")) < 0.1
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), None])
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), None])
 def test_what_is_no_time_is_refused(tmp_path: Path, value: float | None) -> None:
     """Negative, not a number, missing."""
     rows = operator_rows()[GEMM].with_columns(latency=pl.lit(value, dtype=pl.Float64))
     tables = operator_tables(_write(tmp_path, **{GEMM: rows}), "h200-sxm")
     assert tables is not None
     with pytest.raises(
-        ServesimError, match=r"gemm_perf\.parquet: no time \(got .*\)\. expected milliseconds >= 0"
+        ServesimError,
+        match=r"gemm_perf\.parquet: row 1: latency: no time \(got .*\)\. expected milliseconds > 0",
     ):
         tables.gemm("bf16")
 

@@ -72,12 +72,14 @@ def _changed(known: dict[str, pl.DataFrame], name: str, value: object) -> dict[s
     return {**known, name: known[name].with_columns(pl.Series("time_us", [times[0], value, *times[2:]]))}
 
 
-@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), None])
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("nan"), float("inf"), None])
 @pytest.mark.parametrize("name", ["dense", "per_sequence", "attention"])
 def test_what_is_no_time_is_refused_with_its_row(tmp_path: Path, name: str, value: float | None) -> None:
     """Negative, not a number, infinite, missing."""
     path = _written(tmp_path, _changed(tables(), name, value))
-    with pytest.raises(ServesimError, match=rf"{name}\.parquet: row 2: no time \(got .*\)\. expected >= 0"):
+    with pytest.raises(
+        ServesimError, match=rf"{name}\.parquet: row 2: time_us: no time \(got .*\)\. expected a time > 0"
+    ):
         read_layer_profile(path, tensor_parallel=1)
 
 
@@ -89,6 +91,33 @@ def test_missing_column_is_named(tmp_path: Path, name: str, column: str) -> None
     known = tables()
     known[name] = known[name].drop(column)
     with pytest.raises(ServesimError, match=rf"{name}\.parquet: no column '{column}' \(got "):
+        read_layer_profile(_written(tmp_path, known), tensor_parallel=1)
+
+
+@pytest.mark.parametrize("value", [-16, None])
+def test_what_is_no_shape_is_refused_with_its_row(tmp_path: Path, value: int | None) -> None:
+    """A negative or missing number of tokens."""
+    known = tables()
+    shape = known["dense"]["tokens"].to_list()
+    known["dense"] = known["dense"].with_columns(
+        tokens=pl.Series([shape[0], value, *shape[2:]], dtype=pl.Int64)
+    )
+    with pytest.raises(
+        ServesimError, match=r"dense\.parquet: row 2: tokens: no shape \(got .*\)\. expected a numb"
+    ):
+        read_layer_profile(_written(tmp_path, known), tensor_parallel=1)
+
+
+def test_repeats_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    """A shape that stands there twice, with times of a factor of four."""
+    known = tables()
+    again = known["dense"].head(1).with_columns(pl.col("time_us") * 4)
+    rows = known["dense"].height
+    known["dense"] = pl.concat([known["dense"], again])
+    with pytest.raises(
+        ServesimError,
+        match=rf"dense\.parquet: row {rows + 1}: time_us: measured before with another time \(got",
+    ):
         read_layer_profile(_written(tmp_path, known), tensor_parallel=1)
 
 
