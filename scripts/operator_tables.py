@@ -2,7 +2,8 @@
 
 Latencies become seconds, shapes become what the functions of `servesim.latency.efficiency` ask for. Rows that a model
 in service would not see are dropped here, each with its reason. What the calibration data lack comes from the package
-that they are from: ``pip install aiconfigurator-core==0.12.0``.
+that they are from, ``pip install aiconfigurator-core==0.12.0``: without it there are no fp8 matrices, nor all-reduces
+of the RTX PRO 6000.
 """
 
 from __future__ import annotations
@@ -81,13 +82,11 @@ def catalog_gpu_generation(gpu: str) -> str:
     return "blackwell" if gpu == "gb200" else catalog_gpu(gpu).generation
 
 
-def package_tables() -> Path:
-    """Return the folder of the tables of the installed package."""
+def package_tables() -> Path | None:
+    """Return the folder of the tables of the installed package, or None: it is not installed."""
     found = find_spec("aiconfigurator_core")
     if found is None or found.origin is None:
-        raise SystemExit(
-            "aiconfigurator_core: not installed. expected pip install aiconfigurator-core==0.12.0"
-        )
+        return None
     return Path(found.origin).parent / "systems" / "data"
 
 
@@ -122,25 +121,11 @@ class Tables:
         if np.any(weights / found.seconds > peak_bytes_per_s):
             found = found.take(np.flatnonzero(~cached | (found.columns["m"] > 512)))
         if dtype == "fp8":
-            quantised_s = self._quantising_s(gpu, found.columns["m"], found.columns["k"])
+            package = package_tables()
+            if package is None:
+                return None
+            quantised_s = _quantising_s(package / FOLDERS[gpu], found.columns["m"], found.columns["k"])
             found = Table(found.columns, np.maximum(found.seconds - quantised_s, 0.25 * found.seconds))
-        return found
-
-    def _quantising_s(self, gpu: str, m: Floats, k: Floats) -> Floats:
-        """Return what quantising *m* rows of *k* activations by token took: the scales' part, and the rest."""
-        folder = package_tables() / FOLDERS[gpu] / "quantize" / "vllm" / "0.24.0"
-        frame = pl.concat(
-            pl.read_parquet(folder / f"{part}_perf.parquet").select("m", "k", "latency")
-            for part in ("computescale", "scale_matrix")
-        )
-        wide = (
-            frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
-        )
-        wide = wide.sort("m").select("m", *sorted(wide.columns[1:], key=int))
-        rows, widths = wide["m"].to_numpy(), np.array([float(name) for name in wide.columns[1:]])
-        look_up = RegularGridInterpolator((np.log(rows), np.log(widths)), wide.drop("m").to_numpy())
-        at = (np.clip(m, rows[0], rows[-1]), np.clip(k, widths[0], widths[-1]))
-        found: Floats = look_up((np.log(at[0]), np.log(at[1]))) * 1e-3
         return found
 
     def experts(self, gpu: str, dtype: str, peak_bytes_per_s: float) -> Table | None:
@@ -241,11 +226,11 @@ class Tables:
 
     def all_reduce(self, gpu: str) -> Table | None:
         """Return vLLM's all-reduces in CUDA graphs, from 1 kB up to 256 MB; tables count elements of 16 bits."""
-        if gpu in WITHOUT_PEERS:
-            path = package_tables() / WITHOUT_PEERS[gpu] / "custom_allreduce_perf.parquet"
-            frame: pl.DataFrame | None = pl.read_parquet(path)
-        else:
+        frame: pl.DataFrame | None = None
+        if gpu not in WITHOUT_PEERS:
             frame = self._read(gpu, "comm/vllm/*/custom_allreduce_perf.parquet")
+        elif (package := package_tables()) is not None:
+            frame = pl.read_parquet(package / WITHOUT_PEERS[gpu] / "custom_allreduce_perf.parquet")
         if frame is None:
             return None
         size = pl.col("message_size")
@@ -311,6 +296,22 @@ class Tables:
         if phase == "prefill":
             return Table({"sequences": same, "heads": 32 * same, "head_dim": 128 * same, **chunks}, seconds)
         return Table(batch | chunks, seconds)
+
+
+def _quantising_s(tables: Path, m: Floats, k: Floats) -> Floats:
+    """Return what quantising *m* rows of *k* activations by token took: the scales' part, and the rest."""
+    folder = tables / "quantize" / "vllm" / "0.24.0"
+    frame = pl.concat(
+        pl.read_parquet(folder / f"{part}_perf.parquet").select("m", "k", "latency")
+        for part in ("computescale", "scale_matrix")
+    )
+    wide = frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
+    wide = wide.sort("m").select("m", *sorted(wide.columns[1:], key=int))
+    rows, widths = wide["m"].to_numpy(), np.array([float(name) for name in wide.columns[1:]])
+    look_up = RegularGridInterpolator((np.log(rows), np.log(widths)), wide.drop("m").to_numpy())
+    at = (np.clip(m, rows[0], rows[-1]), np.clip(k, widths[0], widths[-1]))
+    found: Floats = look_up((np.log(at[0]), np.log(at[1]))) * 1e-3
+    return found
 
 
 def _attention(frame: pl.DataFrame, kv_dtype: str) -> pl.DataFrame:
