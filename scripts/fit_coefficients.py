@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, WITHOUT_PEERS, Table, Tables, package_tables
+from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, WITHOUT_PEERS, Table, Tables
 from scipy.optimize import least_squares
 
 from servesim.catalog import Parallelism
@@ -451,10 +451,6 @@ def ranges(section: Section) -> list[tuple[str, float, float]]:
 def main() -> None:
     """Fit all and write the files."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "calibration"
-    if package_tables() is None:
-        raise SystemExit(
-            "aiconfigurator_core: not installed. expected pip install aiconfigurator-core==0.12.0"
-        )
     tables = Tables(folder)
     listed, fits = {}, {}
     for name in [*FOLDERS, *PROFILES]:

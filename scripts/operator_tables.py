@@ -2,8 +2,7 @@
 
 Latencies become seconds, shapes become what the functions of `servesim.latency.efficiency` ask for. Rows that a model
 in service would not see are dropped here, each with its reason. What the calibration data lack comes from the package
-that they are from, ``pip install aiconfigurator-core==0.12.0``: without it there are no fp8 matrices, nor all-reduces
-of the RTX PRO 6000.
+that they are from, aiconfigurator-core 0.12.0: what quantising to fp8 takes, and all-reduces of the RTX PRO 6000.
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.interpolate import RegularGridInterpolator
 
+from servesim.catalog import Gpu
 from servesim.catalog import gpu as catalog_gpu
+from servesim.profiles.aiconfigurator import BLACKWELL_EXPERT_DTYPES, EXPERT_DTYPES
 
 Floats = NDArray[np.float64]
 
@@ -34,31 +35,12 @@ FOLDERS = {
 PROFILES = {"rtx-4090": "RTX4090", "rtx-pro-6000": "RTXPRO6000"}
 """The layer profiles' name of each GPU. Llama-3.1-8B is fitted; profiles of other models are left to check with."""
 
-L2_BYTES = {
-    "a100-80gb-sxm": 40e6,
-    "h100-sxm": 50e6,
-    "h200-sxm": 50e6,
-    "b200-sxm": 126e6,
-    "gb200": 126e6,
-    "l40s": 96e6,
-}
-"""Second-level caches (NVIDIA's architecture whitepapers)."""
-
 WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "nvfp4": 4.5 / 8, "int4": 4.5 / 8, "mxfp4": 4.25 / 8}
 
 GEMM_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 WITHOUT_PEERS = {"rtx-pro-6000": "rtx_pro_6000_server/comm/vllm/0.19.0"}
 """All-reduces of GPUs that vLLM did not let read one another's memory: 0.24 does, and is 2.5 times as fast."""
 
-EXPERT_DTYPES = {
-    "bf16": "bfloat16",
-    "fp8": "fp8_block",  # per-tensor experts of the Hopper tables take longer than 16 bits: not what is served
-    "nvfp4": "nvfp4",
-    "int4": "int4_wo",
-    "mxfp4": "w4a16_mxfp4",
-}
-EIGHT_BIT_ACTIVATIONS = {"mxfp4": "w4a8_mxfp4_mxfp8"}
-"""On Blackwell, where vLLM's recipe for gpt-oss asks for them (``VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8``)."""
 KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
 
 
@@ -77,16 +59,16 @@ class Table:
         return Table({name: column[index] for name, column in self.columns.items()}, self.seconds[index])
 
 
-def catalog_gpu_generation(gpu: str) -> str:
-    """Return the generation of a GPU; GB200 is not in the catalog."""
-    return "blackwell" if gpu == "gb200" else catalog_gpu(gpu).generation
+def twin(gpu: str) -> Gpu:
+    """Return the GPU as the catalog has it; GB200, which is not in it, has the chips of B200."""
+    return catalog_gpu("b200-sxm" if gpu == "gb200" else gpu)
 
 
-def package_tables() -> Path | None:
-    """Return the folder of the tables of the installed package, or None: it is not installed."""
+def package_tables() -> Path:
+    """Return the folder of the tables of the installed package."""
     found = find_spec("aiconfigurator_core")
     if found is None or found.origin is None:
-        return None
+        raise SystemExit("aiconfigurator_core: not installed. expected pip install -e '.[dev]'")
     return Path(found.origin).parent / "systems" / "data"
 
 
@@ -117,14 +99,13 @@ class Tables:
         if found is None:
             return None
         weights = found.columns["n"] * found.columns["k"] * WEIGHT_BYTES[dtype]
-        cached = weights < L2_BYTES[gpu]
+        cached = weights < twin(gpu).cache_bytes
         if np.any(weights / found.seconds > peak_bytes_per_s):
             found = found.take(np.flatnonzero(~cached | (found.columns["m"] > 512)))
         if dtype == "fp8":
-            package = package_tables()
-            if package is None:
-                return None
-            quantised_s = _quantising_s(package / FOLDERS[gpu], found.columns["m"], found.columns["k"])
+            quantised_s = _quantising_s(
+                package_tables() / FOLDERS[gpu], found.columns["m"], found.columns["k"]
+            )
             found = Table(found.columns, np.maximum(found.seconds - quantised_s, 0.25 * found.seconds))
         return found
 
@@ -138,11 +119,9 @@ class Tables:
         """
         frame = self._read(gpu, "moe/vllm/*/moe_perf.parquet")
         assert frame is not None
-        wanted = EXPERT_DTYPES[dtype]
-        if catalog_gpu_generation(gpu) == "blackwell":
-            wanted = EIGHT_BIT_ACTIVATIONS.get(dtype, wanted)
+        names = BLACKWELL_EXPERT_DTYPES if twin(gpu).generation == "blackwell" else EXPERT_DTYPES
         frame = frame.filter(
-            pl.col("moe_dtype") == wanted,
+            pl.col("moe_dtype") == names[dtype],
             pl.col("distribution") == ("balanced" if gpu != "a100-80gb-sxm" else "power_law_1.01"),
             ~pl.col("kernel_source").str.contains(
                 "w4a4mxfp4"
@@ -162,7 +141,9 @@ class Tables:
         read = visited * weights * WEIGHT_BYTES[dtype]
         if gpu == "a100-80gb-sxm":  # a power law visits fewer, how many is not told
             return Table(columns, found.seconds)
-        read_share = np.where(read > 2.0 * L2_BYTES[gpu], read / found.seconds / peak_bytes_per_s, 0.0)
+        read_share = np.where(
+            read > 2.0 * twin(gpu).cache_bytes, read / found.seconds / peak_bytes_per_s, 0.0
+        )
         shapes = np.stack([c[name] for name in shape[1:]], axis=1)
         _, group = np.unique(shapes, axis=0, return_inverse=True)
         largest = np.zeros(group.max() + 1)
@@ -186,7 +167,7 @@ class Tables:
         token_bytes = 2.0 * c["num_key_value_heads"] * c["head_dim"] * WEIGHT_BYTES[kv_dtype]
         columns = {"sequences": c["batch_size"], "context": context, "token_bytes": token_bytes}
         read = c["batch_size"] * context * token_bytes
-        keep = (read < 1e6) | (read > 1.5 * L2_BYTES[gpu])
+        keep = (read < 1e6) | (read > 1.5 * twin(gpu).cache_bytes)
         return Table(columns, found.seconds).take(np.flatnonzero(keep))
 
     def prefill(self, gpu: str, kv_dtype: str) -> Table | None:
@@ -221,7 +202,7 @@ class Tables:
             )
         columns = {"sequences": c["batch_size"], "context": c["step"], "heads": c["num_heads"]}
         read = c["batch_size"] * c["step"] * 576 * WEIGHT_BYTES[kv_dtype]
-        keep = (read < 1e6) | (read > 1.5 * L2_BYTES[gpu])
+        keep = (read < 1e6) | (read > 1.5 * twin(gpu).cache_bytes)
         return Table(columns, found.seconds).take(np.flatnonzero(keep))
 
     def all_reduce(self, gpu: str) -> Table | None:
@@ -229,8 +210,8 @@ class Tables:
         frame: pl.DataFrame | None = None
         if gpu not in WITHOUT_PEERS:
             frame = self._read(gpu, "comm/vllm/*/custom_allreduce_perf.parquet")
-        elif (package := package_tables()) is not None:
-            frame = pl.read_parquet(package / WITHOUT_PEERS[gpu] / "custom_allreduce_perf.parquet")
+        else:
+            frame = pl.read_parquet(package_tables() / WITHOUT_PEERS[gpu] / "custom_allreduce_perf.parquet")
         if frame is None:
             return None
         size = pl.col("message_size")

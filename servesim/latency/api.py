@@ -95,6 +95,12 @@ class LatencyContext:
     speculation: Speculation | None = None
 
     @property
+    def expert_kernels(self) -> str:
+        """Number format whose kernels multiply the routed experts: Marlin unpacks mxfp4 as it does int4."""
+        dtype = self.model.expert_dtype
+        return "int4" if self.moe_backend == "marlin" and dtype == "mxfp4" else dtype
+
+    @property
     def step_tokens(self) -> int:
         """Tokens that a step computes for every decoding sequence."""
         return 1 if self.speculation is None else self.speculation.step_tokens

@@ -84,13 +84,10 @@ class KernelCoefficients:
         """Return those of multiplying with weights of format *dtype*; see `compute_dtype`."""
         return self._find(Gemm, f"gemm.{_key(self.gpu, dtype)}")
 
-    def experts(self, dtype: str, backend: str = "auto") -> Experts:
-        """Return those of routed experts with weights of format *dtype*, by *backend*."""
+    def experts(self, dtype: str) -> Experts:
+        """Return those of routed experts with weights of format *dtype*."""
         weight_only = dtype in ("int4", "mxfp4")
-        key = dtype if weight_only else _key(self.gpu, dtype)
-        if backend == "marlin" and key == "mxfp4":
-            key = "int4"  # the same kernels, which unpack both alike
-        return self._find(Experts, f"experts.{key}")
+        return self._find(Experts, f"experts.{dtype if weight_only else _key(self.gpu, dtype)}")
 
     def decode(self, kv_dtype: str, *, latent: bool) -> Decode:
         """Return those of decode attention, latent or not."""

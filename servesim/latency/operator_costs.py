@@ -130,9 +130,10 @@ class _Costs:
         Measured were experts that are sliced, and tokens that are spread evenly over them, so that they visit more of
         them than tokens routed at random do. Both are scaled from there.
         """
-        known = _grouped(self._tables.experts(experts.dtype), 4)
+        kernels = self._context.expert_kernels
+        known = _grouped(self._tables.experts(kernels), 4)
         if not known:
-            self._fitted.append(f"experts in {experts.dtype}")
+            self._fitted.append(f"experts in {kernels}")
             return self._curve((m, experts.count * self._experts_s(experts, m)) for m in TOKENS)
         matrices = self._context.model.mlp_matrices
         wanted = (
@@ -177,10 +178,11 @@ class _Costs:
         return self._visits_s(experts, pairs, min(pairs, experts.experts))
 
     def _visits_s(self, experts: RoutedExperts, pairs: float, visited: float) -> float:
+        kernels = self._context.expert_kernels
         return float(
             efficiency.experts_s(
-                self._coefficients.experts(experts.dtype),
-                self._peaks(experts.dtype),
+                self._coefficients.experts(kernels),
+                self._peaks(kernels),
                 pairs=pairs,
                 visited=visited,
                 hidden=experts.hidden,

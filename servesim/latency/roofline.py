@@ -192,11 +192,10 @@ class Roofline:
         pairs = busiest(experts.experts_per_token * together / experts.ranks, experts.ranks)
         visited = expected_experts(experts.experts, experts.experts_per_token, together) / experts.ranks
         visited = np.minimum(busiest(visited, experts.ranks), experts.experts / experts.ranks)
-        backend = self._context.moe_backend
-        unpacked = backend == "marlin" and experts.dtype == "mxfp4"
+        kernels = self._context.expert_kernels
         return experts_s(
-            scaled(self._coefficients.experts(experts.dtype, backend), self.gemm_scale),
-            self._peaks("bf16" if unpacked else experts.dtype),
+            scaled(self._coefficients.experts(kernels), self.gemm_scale),
+            self._peaks(kernels),
             pairs=pairs,
             visited=visited,
             hidden=experts.hidden,

@@ -45,6 +45,10 @@ EXPERT_DTYPES = {
     "int4": "int4_wo",
     "mxfp4": "w4a16_mxfp4",
 }
+BLACKWELL_EXPERT_DTYPES = EXPERT_DTYPES | {"mxfp4": "w4a8_mxfp4_mxfp8"}
+"""On Blackwell activations of mxfp4 have 8 bits, as vLLM's recipe for gpt-oss asks for
+(``VLLM_USE_FLASHINFER_MOE_MXFP4_MXFP8``)."""
+
 KV_DTYPES = {"bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8"}
 
 
@@ -109,11 +113,12 @@ class OperatorTables:
         experts per token are Nemotron's, which have no gate.
         """
         shape = ["hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "num_tokens"]
+        names = BLACKWELL_EXPERT_DTYPES if self.gpu == "b200-sxm" else EXPERT_DTYPES
         for distribution in ("balanced", "power_law_1.01"):
             rows = self._rows(
                 "moe/vllm/*/moe_perf.parquet",
                 shape,
-                moe_dtype=EXPERT_DTYPES.get(dtype),
+                moe_dtype=names.get(dtype),
                 distribution=distribution,
                 moe_ep_size=1,
             )

@@ -105,16 +105,11 @@ def shipped(fits: ModuleType, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["h100-sxm", "l40s", "rtx-pro-6000"])
 def test_errors_in_the_files_are_true(name: str, fits: ModuleType, shared: Callable[[str], Path]) -> None:
-    """The printed rows and errors are those of the shipped coefficients on the measured tables.
-
-    Some tables are in aiconfigurator's package only, which need not be installed.
-    """
+    """The printed rows and errors are those of the shipped coefficients on the measured tables."""
     tables = fits.Tables(shared("calibration"))
     coefficients = shipped(fits, name)
     listed = fits.sections(tables, name, coefficients)
-    apart = {"gemm.fp8", *(["all_reduce"] if name in fits.WITHOUT_PEERS else [])}
-    packaged = set() if fits.package_tables() else apart
-    assert {section.name for section in listed} == set(coefficients) - packaged
+    assert {section.name for section in listed} == set(coefficients)
     for section in listed:
         entry = fitted(name)[section.name]
         bias, median, p90 = fits.relative_errors(section, coefficients[section.name])
