@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import servesim
 
@@ -57,7 +58,9 @@ def draw_ttft(axes: Axes, requests: pl.DataFrame) -> None:
     )
     axes.set_ylabel("time to first token (ms)")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_running(axes: Axes, replicas: pl.DataFrame) -> None:
