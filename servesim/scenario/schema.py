@@ -203,8 +203,8 @@ class EngineSpec(_Section):
     )
     moe_backend: Literal["auto", "marlin"] = Field(
         default="auto",
-        description="Kernels of routed experts. auto: what a recent vLLM takes by itself. "
-        "marlin: those that unpack four-bit weights to 16 bits, for mxfp4 too.",
+        description="Kernels of routed experts, where their times are not those of a measured model. auto: what a "
+        "recent vLLM takes by itself. marlin: those that unpack four-bit weights to 16 bits, for mxfp4 too.",
     )
     encoder_s_per_token: float | None = Field(
         default=None,
