@@ -1,7 +1,7 @@
 """Fit what the default host and front end take to closed loops: python scripts/fit_front_end.py.
 
 Three numbers: the start of a kernel that no CUDA graph covers and a token's way to the client, which all engine
-versions share, and the share of short benchmarks' computing rate that lasts, which Hopper and Blackwell do.
+versions share, and the share of short benchmarks' computing rate that lasts on Blackwell; that of Hopper is measured.
 They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
 (`servesim.validation.splits`) counts as one observation of its mean TTFT, whose kernels are priced wrongly by an
 unknown share (Laplace, as wide as the data say), and each number has a prior from public measurements. The same again
@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from servesim.catalog.gpus import gpu
 from servesim.measurements import MeasuredRun, read_measured
 from servesim.validation import validate
 from servesim.validation.splits import configuration_split
@@ -36,6 +36,8 @@ RESULT = Path(__file__).with_name("front_end.json")
 
 OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose points come from a harness of unknown settings."""
+
+SHARE = "latency.sustained_share"
 
 GRID: dict[str, tuple[float, ...]] = {
     "engine.host.eager_kernel_s": (1e-5, 1.6e-5, 2.5e-5, 4e-5, 6.3e-5),
@@ -81,22 +83,39 @@ def main() -> None:
 
 def _misfits(runs: list[MeasuredRun]) -> list[tuple[MeasuredRun, Floats]]:
     """Return for each run the magnitude of the logarithmic error of its TTFT at every point of the grid."""
-    columns = []
-    for point in product(*GRID.values()):
-        found = validate(runs, overrides=_overrides(dict(zip(GRID, point, strict=True)))).metrics
-        errors = found.filter(pl.col("metric") == "ttft_s_mean").select("run", "error")
-        by_run = dict(errors.iter_rows())
-        columns.append([abs(np.log1p(by_run[run.name])) for run in runs])
-    shape = tuple(len(values) for values in GRID.values())
-    return [
-        (run, np.array(row).reshape(shape)) for run, row in zip(runs, zip(*columns, strict=True), strict=True)
-    ]
+    shape, axis = tuple(len(values) for values in GRID.values()), list(GRID).index(SHARE)
+    found: dict[str, Floats] = {run.name: np.empty(shape) for run in runs}
+    blackwell = [run for run in runs if _is_blackwell(run)]
+    for place in np.ndindex(shape):
+        point = {key: values[at] for (key, values), at in zip(GRID.items(), place, strict=True)}
+        # The share of others is not fitted: they are replayed once for each point of the rest.
+        for name, error in _ttft_errors(blackwell if place[axis] else runs, point).items():
+            found[name][place] = abs(np.log1p(error))
+    for run in runs:
+        if not _is_blackwell(run):
+            found[run.name][...] = found[run.name].take([0], axis=axis)
+    return [(run, found[run.name]) for run in runs]
 
 
-def _overrides(values: Mapping[str, float]) -> list[str]:
-    engine = [f"cluster.pools.main.{key}={value!r}" for key, value in values.items() if "latency" not in key]
-    share = values["latency.sustained_share"]
-    return [*engine, f"cluster.pools.main.latency={{name: roofline, sustained_share: {share!r}}}"]
+def _ttft_errors(runs: list[MeasuredRun], point: Mapping[str, float]) -> dict[str, float]:
+    errors: dict[str, float] = {}
+    for kind in (True, False):
+        group = [run for run in runs if _is_blackwell(run) == kind]
+        if group:
+            found = validate(group, overrides=_overrides(point, share=kind)).metrics
+            errors |= dict(found.filter(pl.col("metric") == "ttft_s_mean").select("run", "error").iter_rows())
+    return errors
+
+
+def _is_blackwell(run: MeasuredRun) -> bool:
+    return gpu(str(run.deployment.gpu)).generation == "blackwell"
+
+
+def _overrides(values: Mapping[str, float], *, share: bool) -> list[str]:
+    """Return the scenario's keys of *values*, the lasting share only where it is fitted."""
+    engine = [f"cluster.pools.main.{key}={value!r}" for key, value in values.items() if key != SHARE]
+    latency = f"cluster.pools.main.latency={{name: roofline, sustained_share: {values[SHARE]!r}}}"
+    return [*engine, latency] if share else engine
 
 
 def _fitted(
@@ -139,22 +158,21 @@ def _left_out(
 ) -> dict[str, Any]:
     """Return what is fitted without a model or GPU, and how far its runs are off then."""
     values, _ = _fitted(misfits, lambda run: getattr(run.deployment, kind) != name)
-    found = validate(
-        [run for run in runs if getattr(run.deployment, kind) == name], overrides=_overrides(values)
-    )
-    below = found.runs.filter(pl.col("left_out").is_null(), ~pl.col("saturated_measured"))["run"]
+    without = [run for run in runs if getattr(run.deployment, kind) == name]
+    groups = [(share, [run for run in without if _is_blackwell(run) == share]) for share in (True, False)]
+    found = [validate(group, overrides=_overrides(values, share=share)) for share, group in groups if group]
+    table = pl.concat(each.runs for each in found)
+    metrics = pl.concat(each.metrics for each in found)
+    below = table.filter(pl.col("left_out").is_null(), ~pl.col("saturated_measured"))["run"]
     told: dict[str, Any] = {"left_out": kind, "name": name, "runs": len(below), "parameters": values}
     for metric in ("tpot_s_mean", "ttft_s_mean"):
-        errors = found.metrics.filter(pl.col("metric") == metric, pl.col("run").is_in(below.implode()))[
-            "error"
-        ]
+        errors = metrics.filter(pl.col("metric") == metric, pl.col("run").is_in(below.implode()))["error"]
         told[metric] = {"bias": errors.median(), "median": errors.abs().median(), "mean": errors.abs().mean()}
     return told
 
 
 def _write_engines(values: Mapping[str, float]) -> None:
-    share = f"sustained_share = {values['latency.sustained_share']!r}"
-    clocks = re.sub(r"sustained_share = .*", share, CLOCKS.read_text(encoding="utf-8"))
+    clocks = re.sub(r"blackwell = .*", f"blackwell = {values[SHARE]!r}", CLOCKS.read_text(encoding="utf-8"))
     CLOCKS.write_text(clocks, encoding="utf-8")
     text = ENGINES.read_text(encoding="utf-8")
     for key, value in values.items():

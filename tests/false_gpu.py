@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from servesim.catalog import Gpu, gpu
-from servesim.profiler import DeviceFacts, DeviceState
+from servesim.profiler import DeviceFacts, DeviceState, LoadReading
 from servesim.profiler.kernels import AllReduce, Gemm, Kernel, Local, least_s
 from servesim.rng import stream
 
@@ -15,6 +15,9 @@ Law = Callable[[Kernel, Gpu], float]
 
 LAUNCH_S = 2e-6
 FLOPS_SHARE, BYTES_SHARE, LINK_SHARE = 0.5, 0.6, 0.4
+
+LASTING_SHARE = 0.8
+"""Of its speed, under a load that lasts."""
 
 H100_NAME = "NVIDIA H100 80GB HBM3"
 
@@ -105,9 +108,14 @@ class FalseGpu:
 
         yield run
 
-    def power_w(self, load: Sequence[Local], seconds: float) -> list[float]:
+    def loaded(self, load: Sequence[Local], seconds: float) -> LoadReading:
         self._now_s += seconds
         flops = sum(kernel.flops for kernel in load)
         busy_s = sum(law_s(kernel, self.gpu) for kernel in load)
         share = flops / busy_s / self.gpu.peak_flops_per_s("bf16") if load else 0.0
-        return [70.0, 70.0 + 600.0 * share + 130.0 * bool(load), 900.0] if self._power else []
+        power_w = [70.0, 70.0 + 600.0 * share + 130.0 * bool(load), 900.0]
+        return LoadReading(
+            power_w=power_w if self._power else [],
+            sm_clock_mhz=1500.0 if load else 300.0,
+            pass_s=busy_s / LASTING_SHARE if load else None,
+        )

@@ -38,7 +38,7 @@ class Method:
     attention: str | None
     precision: float
     budget_s: float
-    power_s: float
+    load_s: float
     seed: int
 
     def stopping(self) -> Stopping:
@@ -51,20 +51,21 @@ class Method:
 def list_plan(subject: Subject, method: Method, *, as_json: bool) -> int:
     """Print what would be measured and how long it would take."""
     from servesim.catalog.gpus import gpu
-    from servesim.profiler.estimate import estimates, power_s
+    from servesim.profiler.estimate import default_attention, estimates, loads_s
 
     if subject.gpu is None:
         raise ServesimError(
             "--gpu: missing. expected the catalog's name of the GPU: --dry-run asks no device",
             hint="such as --gpu h100-sxm",
         )
-    ranks, joint = ranks_of(subject.tensor_parallel), method.attention != "sdpa"
-    plan = _planned(subject, gpu(subject.gpu), gpus=max(ranks), joint=joint, windows=joint)
+    ranks, found = ranks_of(subject.tensor_parallel), gpu(subject.gpu)
+    joint = (method.attention or default_attention(found)) != "sdpa"
+    plan = _planned(subject, found, gpus=max(ranks), joint=joint, windows=joint)
     tables = estimates(plan, method.stopping())
-    seconds = sum(table.seconds for table in tables) + power_s(method.power_s)
+    seconds = sum(table.seconds for table in tables) + loads_s(method.load_s)
     if as_json:
-        found = {"gpu": plan.gpu.name, "model": plan.model.name, "rows": len(plan.cases), "seconds": seconds}
-        write_json({**found, "tables": [asdict(table) for table in tables], "left_out": plan.left_out})
+        facts = {"gpu": plan.gpu.name, "model": plan.model.name, "rows": len(plan.cases), "seconds": seconds}
+        write_json({**facts, "tables": [asdict(table) for table in tables], "left_out": plan.left_out})
     else:
         write(_plan_text(plan, tables, method, seconds))
     return OK
@@ -95,7 +96,7 @@ def profile_gpu(subject: Subject, method: Method, *, out: Path | None, as_json: 
                     out,
                     stopping=stopping,
                     seed=method.seed,
-                    power_s=method.power_s,
+                    load_s=method.load_s,
                     on_done=progress,
                 )
             except KeyboardInterrupt:
@@ -131,6 +132,9 @@ def result_text(result: ProfileResult) -> str:
         lines.append(
             "power: " + ", ".join(f"{state} {watts:,.0f} W" for state, watts in result.power_w.items())
         )
+    if result.lasting_share:
+        shares = ", ".join(f"{state} {share:.2f}" for state, share in result.lasting_share.items())
+        lines.append(f"speed under a load that lasts, of that of its kernels alone: {shares}")
     lines += [f"not measured: {each}" for each in result.left_out]
     lines += [f"warning: {each}" for each in result.warnings]
     lines.append(f"written to {result.path}: latency: {{name: table, path: {result.path}}} takes it")
@@ -175,8 +179,9 @@ def _plan_text(plan: Plan, tables: Sequence[TableEstimate], method: Method, seco
         table.add_row(each.table, str(each.ranks), f"{each.rows:,}", _duration(each.seconds), ranges)
     head = f"[bold]{escape(plan.model.name)}[/bold] in {plan.model.dtype} on {plan.gpu.name}: "
     parts: list[Any] = [f"{head}{len(plan.cases):,} rows, about {_duration(seconds)}", "", table, ""]
-    if method.power_s:
-        parts.append(f"and power when idle, in prefill and in decode, {method.power_s:g} s each")
+    if method.load_s:
+        states = "when idle, in prefill and in decode"
+        parts.append(f"and power, clock and lasting speed {states}, {method.load_s:g} s each")
     parts += [f"not measured: {escape(each)}" for each in plan.left_out]
     return rendered(parts)
 

@@ -76,8 +76,11 @@ Precision = Annotated[
     typer.Option(metavar="RATIO", help="Half of the 95 % interval of a median, at which a row is done."),
 ]
 Budget = Annotated[float, typer.Option(metavar="S", help="Most seconds for the timings of a row.")]
-Power = Annotated[
-    float, typer.Option(metavar="S", min=0, help="Seconds for the power of each state; 0: none.")
+Load = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=0, help="Seconds that each load lasts for power, clock and speed; 0: none."
+    ),
 ]
 Seed = Annotated[
     int, typer.Option(metavar="N", min=0, help="Of the order of the rows and of the kernels' inputs.")
@@ -97,7 +100,7 @@ def profile(
     attention: AttentionName = None,
     precision: Precision = 0.01,
     budget: Budget = 2.0,
-    power: Power = 10.0,
+    load: Load = 10.0,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -118,7 +121,7 @@ def profile(
         max_seqs=max_seqs,
         max_context=max_context,
     )
-    method = Method(attention=attention, precision=precision, budget_s=budget, power_s=power, seed=seed)
+    method = Method(attention=attention, precision=precision, budget_s=budget, load_s=load, seed=seed)
     if dry_run:
         return list_plan(subject, method, as_json=as_json)
     return profile_gpu(subject, method, out=out, as_json=as_json, quiet=quiet)

@@ -143,17 +143,19 @@ def relative(gpu: Gpu) -> str:
 def sustained_share(gpu: Gpu) -> float:
     """Return which share of the computing rate of short benchmarks lasts under load.
 
-    Kernels that run for seconds reach the power limit, and clocks fall: known of Hopper and Blackwell. Layer profiles
-    were measured in an engine at work: nothing is to be taken from those.
+    Kernels that run for seconds reach the power limit, and clocks fall: measured on Hopper, fitted on Blackwell, not
+    known of others. Layer profiles were measured in an engine at work: nothing is to be taken from those.
     """
-    if gpu.generation not in ("hopper", "blackwell") or relative(gpu) in PROFILED:
+    if relative(gpu) in PROFILED:
         return 1.0
-    return float(_clocks()["sustained_share"])
+    return _sustained_shares().get(gpu.generation, 1.0)
 
 
 @cache
-def _clocks() -> dict[str, Any]:
-    return tomllib.loads((files(__package__) / "fitted" / "clocks.toml").read_text(encoding="utf-8"))
+def _sustained_shares() -> dict[str, float]:
+    text = (files(__package__) / "fitted" / "clocks.toml").read_text(encoding="utf-8")
+    shares: dict[str, float] = tomllib.loads(text)["sustained_share"]
+    return shares
 
 
 def compute_dtype(gpu: Gpu, dtype: str) -> str:

@@ -7,7 +7,7 @@ PyTorch, inside functions.
 
 from __future__ import annotations
 
-from servesim.profiler.device import Device, DeviceFacts, DeviceState
+from servesim.profiler.device import Device, DeviceFacts, DeviceState, LoadReading
 from servesim.profiler.plan import Limits, Plan, plan_of
 from servesim.profiler.run import ProfileResult, profile
 from servesim.profiler.sampling import Stopping
@@ -17,6 +17,7 @@ __all__ = [
     "DeviceFacts",
     "DeviceState",
     "Limits",
+    "LoadReading",
     "Plan",
     "ProfileResult",
     "Stopping",

@@ -58,6 +58,25 @@ class DeviceState:
     throttled: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReading:
+    """What a GPU did under a load that lasts.
+
+    Attributes
+    ----------
+    power_w
+        Readings of the board's power; none where there is no meter.
+    sm_clock_mhz
+        Median of the clock; None where the driver does not tell.
+    pass_s
+        Time of all kernels of the load, one after the other without a gap; None when idle.
+    """
+
+    power_w: Sequence[float] = ()
+    sm_clock_mhz: float | None = None
+    pass_s: float | None = None
+
+
 class Device(Protocol):
     """A machine with kernels to time. `servesim.profiler.torch_device` is the real one; tests have a false one."""
 
@@ -76,8 +95,8 @@ class Device(Protocol):
         Inputs are made, and the kernel is warm, when it is given; memory is free again after the block.
         """
 
-    def power_w(self, load: Sequence[Local], seconds: float) -> list[float]:
-        """Run *load* over and over for so long, or idle, and return readings of the power, none where there are none.
+    def loaded(self, load: Sequence[Local], seconds: float) -> LoadReading:
+        """Run *load* over and over for so long, or idle, and return what was read.
 
-        What the meter shows before it has settled is left out.
+        What comes before power and clock have settled is left out.
         """

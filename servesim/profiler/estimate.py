@@ -25,12 +25,17 @@ LAUNCH_S = 1e-4
 """From one timing to the next, the flush of the caches left out."""
 
 FLUSH_BYTES = 256 * 2**20
-"""What is overwritten between two timings: more than any cache holds."""
+"""What is read between two timings: more than any cache holds."""
 
 SETTLE_S = 2.0
-"""Of a state's load before its power counts."""
+"""Of a load before its power, clock and speed count."""
 
 STATES = 3
+
+
+def default_attention(gpu: Gpu) -> str:
+    """Return whose attention would be measured on *gpu*, if all of `servesim.profiler.torch_attention` were there."""
+    return "sdpa" if gpu.generation in ("hopper", "blackwell", "volta") else "flash-attn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,6 @@ def case_s(kernel: Kernel, gpu: Gpu, stopping: Stopping) -> float:
     return PREPARE_S + WARM_UPS * once_s + timings_s
 
 
-def power_s(seconds: float) -> float:
-    """Return how long the power of all states takes."""
+def loads_s(seconds: float) -> float:
+    """Return how long the loads of all states take."""
     return STATES * (SETTLE_S + seconds) if seconds else 0.0

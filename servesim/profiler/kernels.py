@@ -164,6 +164,11 @@ class Elementwise:
     width: int
 
     @property
+    def reads_cache(self) -> bool:
+        """Whether the kernel before has written what this one reads; an embedding's rows come from memory."""
+        return self.kind != "embedding"
+
+    @property
     def flops(self) -> float:
         """Too few to count."""
         return 0.0

@@ -148,7 +148,7 @@ def _check(model: ModelArchitecture, ranks: Sequence[int], *, windows: bool) -> 
     if model.sliding_layers and not windows:
         raise ServesimError(
             f"{where}: these attention kernels have no sliding windows (got sdpa). expected others",
-            hint="pip install flash-attn, or take an Ampere or newer GPU",
+            hint="--attention varlen (PyTorch 2.13 on) or flash-attn, on an Ampere GPU or a newer one",
         )
     for each in ranks:
         if model.heads % each or (model.kv_heads % each and each % model.kv_heads):

@@ -12,8 +12,9 @@ from servesim._version import __version__
 from servesim.errors import ServesimError
 from servesim.profiler.device import Device, DeviceFacts
 from servesim.profiler.identify import check_gpu
+from servesim.profiler.kernels import Kernel
+from servesim.profiler.loads import loads
 from servesim.profiler.plan import Case, Plan
-from servesim.profiler.power import loads
 from servesim.profiler.sampling import Sample, Stopping, sampled
 from servesim.profiler.tables import ProfileFolder, architecture
 from servesim.rng import stream
@@ -42,6 +43,8 @@ class ProfileResult:
         Lowest and highest clock of the measured rows; None where the driver does not tell.
     power_w
         State to median power, of this run.
+    lasting_share
+        State to the speed under a load that lasts, as a share of that of its kernels alone, of this run.
     left_out
         What the profile lacks.
     """
@@ -53,6 +56,7 @@ class ProfileResult:
     throttled_rows: int = 0
     clocks_mhz: tuple[float, float] | None = None
     power_w: dict[str, float] = field(default_factory=dict)
+    lasting_share: dict[str, float] = field(default_factory=dict)
     left_out: Sequence[str] = ()
 
     @property
@@ -92,7 +96,7 @@ def profile(
     *,
     stopping: Stopping,
     seed: int = 0,
-    power_s: float = 10.0,
+    load_s: float = 10.0,
     on_done: OnDone | None = None,
 ) -> ProfileResult:
     """Measure what *plan* has and *out* has not, and write it there.
@@ -112,8 +116,8 @@ def profile(
         How often each kernel is timed.
     seed
         Of the order; the device has its inputs from the same.
-    power_s
-        Seconds that each state's power is read for; 0: it is not.
+    load_s
+        Seconds that each load lasts for power, clock and lasting speed; 0: they are not measured.
     on_done
         Told of progress.
 
@@ -132,8 +136,8 @@ def profile(
         _measure(case, device, folder, stopping, result)
         if on_done is not None:
             on_done(kept + result.rows, len(plan.cases))
-    if power_s:
-        _measure_power(plan, device, folder, power_s, result)
+    if load_s:
+        _measure_loads(plan, device, folder, stopping, load_s, result)
     folder.write_facts(complete=True)
     return result
 
@@ -157,19 +161,35 @@ def _measure(
     result.note(sample, stopping, clock_mhz=state.sm_clock_mhz, throttled=state.throttled)
 
 
-def _measure_power(
-    plan: Plan, device: Device, folder: ProfileFolder, seconds: float, result: ProfileResult
+def _measure_loads(
+    plan: Plan,
+    device: Device,
+    folder: ProfileFolder,
+    stopping: Stopping,
+    seconds: float,
+    result: ProfileResult,
 ) -> None:
-    there = folder.power_states()
+    there = folder.loads()
     for state, load in loads(plan).items():
         if state in there:
             continue
-        readings = device.power_w(load, seconds)
-        if not readings:
-            result.left_out = (*result.left_out, "power (no NVML, or no power meter)")
-            return
-        result.power_w[state] = median(readings)
-        folder.add_power((state, median(readings), min(readings), max(readings), len(readings)))
+        alone_s = sum(_alone_s(kernel, device, stopping) for kernel in load)
+        reading = device.loaded(load, seconds)
+        power_w: Sequence[float | None] = (None, None, None)
+        if reading.power_w:
+            result.power_w[state] = median(reading.power_w)
+            power_w = (result.power_w[state], min(reading.power_w), max(reading.power_w))
+        if reading.pass_s is not None:
+            result.lasting_share[state] = alone_s / reading.pass_s
+        lasting = (reading.sm_clock_mhz, alone_s if load else None, reading.pass_s)
+        folder.add_load((state, *power_w, len(reading.power_w), *lasting))
+    if not result.power_w and set(loads(plan)) - there:
+        result.left_out = (*result.left_out, "power (no NVML, or no power meter)")
+
+
+def _alone_s(kernel: Kernel, device: Device, stopping: Stopping) -> float:
+    with device.prepared(kernel) as run:
+        return sampled(run, stopping, device.now_s).median_s
 
 
 def _ordered(cases: Sequence[Case], seed: int) -> list[Case]:

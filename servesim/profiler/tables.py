@@ -20,8 +20,8 @@ from servesim.results.saving import replacing_file, write_json
 MEASURED = ("time_s", "error_ratio", "repeats", "sm_clock_mhz", "throttled")
 """Columns of every table after those of the shape."""
 
-POWER = ("state", "power_w", "lowest_w", "highest_w", "readings")
-"""Columns of ``power.csv``."""
+LOADS = ("state", "power_w", "lowest_w", "highest_w", "readings", "sm_clock_mhz", "alone_s", "lasting_s")
+"""Columns of ``loads.csv``."""
 
 SAME = ("format", "gpu", "device", "model", "attention", "versions", "driver", "limits", "seed")
 """What a profile that goes on has in common with what is there."""
@@ -60,13 +60,13 @@ class ProfileFolder:
         _append(self.path / f"tp{ranks}" / f"{table}.csv", columns, (*shape, *measured))
         self.done.add((table, ranks, tuple(map(str, shape))))
 
-    def add_power(self, row: Iterable[object]) -> None:
-        """Add a row of ``power.csv``, in the order of `POWER`."""
-        _append(self.path / "power.csv", POWER, row)
+    def add_load(self, row: Iterable[object]) -> None:
+        """Add a row of ``loads.csv``, in the order of `LOADS`."""
+        _append(self.path / "loads.csv", LOADS, row)
 
-    def power_states(self) -> set[str]:
-        """Return the states whose power is there."""
-        return {line[0] for line in _whole_rows(self.path / "power.csv", POWER)}
+    def loads(self) -> set[str]:
+        """Return the states that are there."""
+        return {line[0] for line in _whole_rows(self.path / "loads.csv", LOADS)}
 
     def _go_on(self, there: dict[str, Any]) -> None:
         for name in SAME:

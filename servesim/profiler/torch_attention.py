@@ -1,8 +1,11 @@
 """Attention kernels, by whose they are.
 
-``flash-attn`` and ``varlen`` (PyTorch's own) take all sequences of a step in one kernel, as engines do; ``sdpa``
-(scaled_dot_product_attention) takes decodes and a chunk one after the other, and has no sliding window. Keys and values
-lie in one piece for each sequence, not in pages.
+``flash-attn`` and ``varlen`` (PyTorch's own), FlashAttention 2 both, take all sequences of a step in one kernel;
+``sdpa`` (scaled_dot_product_attention, by cuDNN where it can) takes decodes, the tokens before a chunk, and the chunk
+one after the other, and has no sliding window. Keys and values lie in one piece for each sequence, not in pages.
+
+On Hopper and newer, cuDNN's kernels are nearest to those of engines: on an H200, 8,192 tokens run at 617 TFLOP/s and 64
+decodes of 2,048 tokens at 4.3 TB/s, where FlashAttention 2 reaches 295 and 2.6.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -22,7 +26,7 @@ Normal = Callable[..., Any]
 """Makes normal random numbers of a shape, in 16 bits."""
 
 NAMES = ("flash-attn", "varlen", "sdpa")
-"""In the order of preference."""
+"""In the order of preference, before Hopper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +85,20 @@ def _there(torch: Any, kind: str) -> list[str]:
     if kind == "cpu" or torch.cuda.get_device_capability() < (8, 0):
         return ["sdpa"]
     found = [] if find_spec("flash_attn") is None else ["flash-attn"]
+    found += ["varlen"] if _has_varlen() else []
+    return ["sdpa", *found] if torch.cuda.get_device_capability() >= (9, 0) else [*found, "sdpa"]
+
+
+def _has_varlen() -> bool:
+    """Return whether PyTorch has it, with keys of a sequence split over multiprocessors: 2.13 on.
+
+    Without the split a decode of a few sequences would leave most of the GPU idle, which no engine does.
+    """
     try:
-        has_varlen = find_spec("torch.nn.attention.varlen") is not None
+        from torch.nn.attention.varlen import varlen_attn
     except ModuleNotFoundError:
-        has_varlen = False
-    return [*found, *(["varlen"] if has_varlen else []), "sdpa"]
+        return False
+    return "num_splits" in signature(varlen_attn).parameters
 
 
 Varlen = Callable[..., object]
@@ -130,20 +143,27 @@ def joint(torch: Any, function: Varlen, kernel: Attention, normal: Normal) -> Ca
 
 
 def _sdpa(torch: Any, kernel: Attention, normal: Normal) -> Call:
-    from torch.nn.attention.bias import causal_lower_right
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     attend = torch.nn.functional.scaled_dot_product_attention
+    order = [getattr(SDPBackend, f"{name}_ATTENTION") for name in ("CUDNN", "FLASH", "EFFICIENT")]
     calls: list[Call] = []
 
-    def add(sequences: int, queries: int, keys: int) -> None:
+    def add(sequences: int, queries: int, keys: int, *, causal: bool = False) -> None:
         query = normal(sequences, kernel.heads, queries, kernel.head_dim)
         key, value = (normal(sequences, kernel.kv_heads, keys, kernel.head_dim) for _ in range(2))
-        # A single query sees all keys; several see those before them, counted from the end.
-        mask = None if queries == 1 else causal_lower_right(queries, keys)
-        calls.append(lambda: attend(query, key, value, attn_mask=mask, enable_gqa=True))
+        calls.append(lambda: attend(query, key, value, is_causal=causal, enable_gqa=True))
+
+    def call() -> list[object]:
+        with sdpa_kernel([*order, SDPBackend.MATH], set_priority=True):
+            return [each() for each in calls]
 
     if kernel.sequences:
         add(kernel.sequences, *kernel.lengths[0])
     if kernel.chunk:
-        add(1, *kernel.lengths[-1])
-    return lambda: [call() for call in calls]
+        # These kernels count a causal mask from the first key: the keys before the chunk, which every query sees, are
+        # a kernel of their own. The sum of both results, weighted, is left out.
+        if before := kernel.lengths[-1][1] - kernel.chunk:
+            add(1, kernel.chunk, before)
+        add(1, kernel.chunk, kernel.chunk, causal=True)
+    return call

@@ -14,6 +14,9 @@ from servesim.profiler.torch_attention import Attentions
 
 Call = Callable[[], object]
 
+COMPILED_WIDTHS = 64
+"""For how many widths a kernel between matrices is compiled."""
+
 VOCABULARY_ROWS = 32768
 """Of the embedding that is measured: a look-up's time does not depend on them."""
 
@@ -28,6 +31,8 @@ class TorchKernels:
         self._torch, self._kind, self._attention = torch, kind, attention
         self._random = torch.Generator(device=kind).manual_seed(seed)
         self._compiled: dict[str, Callable[..., object]] = {}
+        if kind == "cuda":
+            torch._dynamo.config.recompile_limit = COMPILED_WIDTHS
 
     def call(self, kernel: Local) -> Call:
         """Return a call that runs *kernel* once."""
@@ -77,7 +82,7 @@ class TorchKernels:
             device=self._kind,
         )
         inputs = self._normal(kernel.tokens, kernel.hidden)
-        shares = self._normal(kernel.tokens, kernel.per_token, 1)
+        shares = self._tokens(kernel.tokens, kernel.per_token, 1)
         up = self._normal(visited, kernel.up_width, kernel.hidden).transpose(-2, -1)
         down = self._normal(visited, kernel.hidden, kernel.width).transpose(-2, -1)
         multiply = torch.nn.functional.grouped_mm
@@ -97,12 +102,12 @@ class TorchKernels:
             table = self._normal(VOCABULARY_ROWS, width)
             rows = torch.randint(VOCABULARY_ROWS, (tokens,), generator=self._random, device=self._kind)
             return lambda: function(table, rows)
-        values = self._normal(tokens, width)
+        values = self._tokens(tokens, width)
         if kind == "norm":
-            residual, weights = self._normal(tokens, width), self._normal(width)
+            residual, weights = self._tokens(tokens, width), self._normal(width)
             return lambda: function(values, residual, weights)
         if kind == "rotation":
-            sine, cosine = self._normal(tokens, 1), self._normal(tokens, 1)
+            sine, cosine = self._tokens(tokens, 1), self._tokens(tokens, 1)
             return lambda: function(values, sine, cosine)
         if kind == "cache_write":
             cache = self._normal(4 * tokens, width)
@@ -110,13 +115,20 @@ class TorchKernels:
             return lambda: cache.index_copy_(0, slots, values)
         return lambda: function(values)
 
+    def _tokens(self, *shape: int) -> Any:
+        """Return normal numbers whose first dimension is tokens: compiled for any number, and for this width."""
+        values = self._normal(*shape)
+        if self._kind == "cuda":
+            self._torch._dynamo.maybe_mark_dynamic(values, 0)
+        return values
+
     def _function(self, name: str) -> Callable[..., Any]:
         """Return one of the functions below, compiled on a GPU."""
         if name not in self._compiled:
             function = _functions(self._torch)[name]
             # An embedding is one kernel as it is, and writing to the cache is done in place.
             plain = self._kind == "cpu" or name in ("embedding", "cache_write")
-            self._compiled[name] = function if plain else self._torch.compile(function, dynamic=True)
+            self._compiled[name] = function if plain else self._torch.compile(function)
         return self._compiled[name]
 
 

@@ -42,8 +42,6 @@ def test_dry_run_needs_no_gpu(servesim_main: Main) -> None:
         "--dry-run",
         "--gpu",
         "h100-sxm",
-        "--attention",
-        "sdpa",
         "--tensor-parallel",
         "1,2",
     )
@@ -55,7 +53,7 @@ def test_dry_run_needs_no_gpu(servesim_main: Main) -> None:
         for line in lines
     )
     assert any(line.startswith("all_reduce ") for line in lines)
-    assert lines[-2] == "and power when idle, in prefill and in decode, 10 s each"
+    assert lines[-2] == "and power, clock and lasting speed when idle, in prefill and in decode, 10 s each"
     assert lines[-1].startswith("not measured: attention of mixed steps")
 
 
@@ -121,11 +119,12 @@ def test_profile_of_a_false_gpu(servesim_main: Main, tmp_path: Path, on: Callabl
     on(FalseGpu())
     code, out, err = servesim_main("profile", "llama-3.1-8b", "--out", out_dir, *SMALL)
     assert (code, err) == (0, "")
-    first, clock, power, last = out.splitlines()
+    first, clock, power, lasting, last = out.splitlines()
     rows = int(first.split()[0])
     assert first == f"{rows} rows measured, 0 were there"
     assert clock == "SM clock 1,980 to 1,980 MHz"
     assert power.startswith("power: idle 70 W, prefill ")
+    assert lasting.endswith("of that of its kernels alone: prefill 0.80, decode 0.80")
     assert last == f"written to {out_dir}: latency: {{name: table, path: {out_dir}}} takes it"
     code, out, _ = servesim_main("profile", "llama-3.1-8b", "--out", out_dir, "--json", *SMALL)
     found = json.loads(out)

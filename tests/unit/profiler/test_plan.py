@@ -9,10 +9,10 @@ import pytest
 from servesim.catalog import gpu, model
 from servesim.errors import ServesimError
 from servesim.profiler import DeviceFacts, Limits, Plan, Stopping, plan_of
-from servesim.profiler.estimate import FLUSH_BYTES, case_s, estimates, power_s
+from servesim.profiler.estimate import FLUSH_BYTES, case_s, estimates, loads_s
 from servesim.profiler.identify import gpu_of
 from servesim.profiler.kernels import AllReduce, Attention, Elementwise, Experts, Gemm, least_s
-from servesim.profiler.power import loads
+from servesim.profiler.loads import loads
 
 H100 = gpu("h100-sxm")
 LIMITS = Limits(tokens=80, sequences=16, context_tokens=1024)
@@ -170,7 +170,7 @@ def test_estimates_add_up() -> None:
     slow = Gemm(tokens=10**6, n=8192, k=8192, dtype="bf16")
     once_s = least_s(slow, H100) / 0.6 + flush_s + 1e-4
     assert case_s(slow, H100, stopping) == pytest.approx(0.1 + 4 * once_s + 5 * once_s)
-    assert (power_s(10.0), power_s(0.0)) == (36.0, 0.0)
+    assert (loads_s(10.0), loads_s(0.0)) == (36.0, 0.0)
 
 
 def test_loads_of_power() -> None:

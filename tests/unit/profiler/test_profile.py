@@ -20,6 +20,7 @@ from servesim.latency.operators import operators
 from servesim.latency.table import Table
 from servesim.profiler import DeviceState, Limits, Plan, ProfileResult, Stopping, plan_of, profile
 from servesim.profiler.kernels import AllReduce, Attention, Elementwise, Experts, Gemm, Local
+from servesim.profiler.loads import loads
 from servesim.profiles import read_layer_profile
 from servesim.rng import stream
 from servesim.scenario import Scenario
@@ -228,7 +229,8 @@ def test_ctrl_c_loses_nothing(tmp_path: Path) -> None:
             with pytest.raises(ServesimError, match="a profile that is not finished"):
                 read_layer_profile(parts, tensor_parallel=1)
         seen += device.prepared_kernels
-    assert len(seen) == len(plan.cases)
+    of_loads = sum(len(kernels) for kernels in loads(plan).values())
+    assert len(seen) == len(plan.cases) + of_loads
     for file in sorted(whole.rglob("*.csv")):
         again = parts / file.relative_to(whole)
         assert sorted(again.read_text().splitlines()) == sorted(file.read_text().splitlines())
@@ -276,20 +278,25 @@ def test_facts_and_columns(tmp_path: Path) -> None:
     assert (row["sm_clock_mhz"], row["throttled"], row["repeats"]) == ("1980.0", "", "8")
 
 
-def test_power_of_three_states(tmp_path: Path) -> None:
-    """Medians of the readings, with their range; a profile that is whole is not measured again."""
+def test_three_loads(tmp_path: Path) -> None:
+    """Medians of the power, with their range; speed that lasts; a profile that is whole is not measured again."""
     path = tmp_path / "p"
     result = profiled(path, planned(TINY))
     assert list(result.power_w) == ["idle", "prefill", "decode"]
-    power = pl.read_csv(path / "power.csv")
-    assert power["state"].to_list() == ["idle", "prefill", "decode"]
-    assert power.row(0) == ("idle", 70.0, 70.0, 900.0, 3)
+    found = pl.read_csv(path / "loads.csv")
+    assert found["state"].to_list() == ["idle", "prefill", "decode"]
+    assert found.row(0) == ("idle", 70.0, 70.0, 900.0, 3, 300.0, None, None)
+    assert result.lasting_share == pytest.approx({"prefill": 0.8, "decode": 0.8})
+    shares = found["alone_s"] / found["lasting_s"]
+    assert shares.to_list() == [None, pytest.approx(0.8), pytest.approx(0.8)]
     assert 200 < result.power_w["decode"] < result.power_w["prefill"] < 900
     again = profiled(path, planned(TINY))
     assert (again.rows, again.power_w) == (0, {})
     none = profiled(tmp_path / "none", planned(TINY), FalseGpu(power=False))
     assert none.left_out == ("power (no NVML, or no power meter)",)
-    assert not (tmp_path / "none" / "power.csv").exists()
+    without = pl.read_csv(tmp_path / "none" / "loads.csv")
+    assert without["power_w"].to_list() == [None] * 3
+    assert without["lasting_s"].is_not_null().to_list() == [False, True, True]
 
 
 def test_unsteady_clocks_and_heat_are_told(tmp_path: Path) -> None:
@@ -314,7 +321,7 @@ def test_rows_out_of_time_are_told(tmp_path: Path) -> None:
 
 
 def test_order_is_shuffled_by_the_seed(tmp_path: Path) -> None:
-    """Two seeds measure the same kernels in different orders; sums over GPUs come last."""
+    """Two seeds measure the same kernels in different orders; sums over GPUs come last of them."""
     plan, orders = planned(TINY, ranks=[2], gpus=2), []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         device = FalseGpu(gpus=2)
@@ -322,8 +329,9 @@ def test_order_is_shuffled_by_the_seed(tmp_path: Path) -> None:
         orders.append(device.prepared_kernels)
     assert orders[0] == orders[1] != orders[2]
     assert set(orders[0]) == set(orders[2])
-    sums = sum(isinstance(kernel, AllReduce) for kernel in orders[0])
-    assert all(isinstance(kernel, AllReduce) for kernel in orders[0][-sums:])
+    measured = orders[0][: len(plan.cases)]  # loads come after
+    sums = sum(isinstance(kernel, AllReduce) for kernel in measured)
+    assert all(isinstance(kernel, AllReduce) for kernel in measured[-sums:])
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_shapes_of_results() -> None:
     assert call(Gemm(tokens=3, n=32, k=16, dtype="fp8"))().shape == (3, 32)  # type: ignore[attr-defined]
     experts = Experts(tokens=5, per_token=2, visited=4, hidden=16, width=8, gated=True)
     assert call(experts)().shape == (5, 16)  # type: ignore[attr-defined]
-    decodes, chunk = call(Attention(**HEADS, chunk=4, start=9, sequences=2, context=7))()  # type: ignore[misc]
-    assert (decodes.shape, chunk.shape) == ((2, 4, 1, 16), (1, 4, 4, 16))
+    parts: Any = call(Attention(**HEADS, chunk=4, start=9, sequences=2, context=7))()
+    assert [part.shape for part in parts] == [(2, 4, 1, 16), (1, 4, 4, 16), (1, 4, 4, 16)]
 
 
 def test_inputs_come_from_the_seed() -> None:
@@ -137,7 +137,7 @@ def test_joint_attention_is_called_as_the_libraries_say(
 
 
 def test_sdpa_sees_what_the_mask_leaves() -> None:
-    """A chunk's tokens see those before it and themselves, a decode sees all of its context."""
+    """A decode sees all of its context, a chunk's tokens all before the chunk, and in it those up to themselves."""
     made: list[Any] = []
 
     def normal(*shape: int) -> Any:
@@ -146,11 +146,12 @@ def test_sdpa_sees_what_the_mask_leaves() -> None:
 
     chosen = attentions(torch, "cpu", None)
     assert chosen.facts["attention"].startswith("sdpa of torch ")
-    decodes, chunk = chosen.call(Attention(**HEADS, chunk=5, start=8, sequences=1, context=9), normal)()  # type: ignore[misc]
-    for result, (queries, keys, values) in ((decodes, made[:3]), (chunk, made[3:])):
-        first = [each[0].transpose(0, 1) for each in (queries, keys, values)]
-        expected = reference(*first, None)
-        assert torch.allclose(result[0].transpose(0, 1).double(), expected, atol=1e-5)
+    parts: Any = chosen.call(Attention(**HEADS, chunk=5, start=8, sequences=1, context=9), normal)()
+    inputs = [[each[0].transpose(0, 1) for each in made[at : at + 3]] for at in (0, 3, 6)]
+    before = [reference(query[None], *inputs[1][1:], None) for query in inputs[1][0]]
+    expected = [reference(*inputs[0], None), torch.cat(before), reference(*inputs[2], None)]
+    for result, wanted in zip(parts, expected, strict=True):
+        assert torch.allclose(result[0].transpose(0, 1).double(), wanted, atol=1e-5)
 
 
 def test_attention_that_is_not_there() -> None:
@@ -247,7 +248,7 @@ def test_order_of_a_timing_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     device = TorchDevice("cpu", flush_bytes=1)
     cuda = SimpleNamespace(Event=Event, synchronize=lambda: None)
-    flush = SimpleNamespace(zero_=lambda: done.append("flush"))
+    flush = lambda: done.append("flush")  # noqa: E731
     for name, value in (("_kind", "cuda"), ("_torch", SimpleNamespace(cuda=cuda)), ("_flush", flush)):
         monkeypatch.setattr(device, name, value)
     assert device._timed_s(lambda: done.append("kernel"), lambda: done.append("before"), 2) == 2e-3

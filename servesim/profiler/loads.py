@@ -1,4 +1,4 @@
-"""The loads under which a GPU's power is read: idle, prefill, decode."""
+"""The loads under which power, clock and lasting speed of a GPU are read: idle, prefill, decode."""
 
 from __future__ import annotations
 
