@@ -8,6 +8,7 @@ the coefficients of a relative, with its own peaks.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
@@ -73,11 +74,15 @@ class KernelCoefficients:
     ----------
     gpu
         Whose peaks they are shares of.
+    own
+        Sections of a file of the user's (`servesim.latency.coefficients_file`), which come first.
     sources
-        For each set of coefficients that was asked for, the GPU whose measurements it was fitted to.
+        For each set of coefficients that was asked for, the GPU whose measurements it was fitted to, or ``own
+        coefficients``.
     """
 
     gpu: Gpu
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
 
     def gemm(self, dtype: str) -> Gemm:
@@ -119,6 +124,9 @@ class KernelCoefficients:
         return self._find(Elementwise, "elementwise")
 
     def _find(self, operator: type[Operator], section: str, *, first: str | None = None) -> Operator:
+        if section in self.own:
+            self.sources[section] = "own coefficients"
+            return operator(**{f.name: self.own[section][f.name] for f in fields(operator)})
         name: str | None = first or relative(self.gpu)
         tried = set()
         while name is not None and name not in tried:

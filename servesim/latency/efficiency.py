@@ -170,6 +170,17 @@ class Elementwise:
 Coefficients = TypeVar("Coefficients", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
 
 
+def coefficient_names(kind: type[Any]) -> list[str]:
+    """Return the names of the coefficients of *kind*.
+
+    Examples
+    --------
+    >>> coefficient_names(Elementwise)
+    ['launch_s', 'cache_share', 'memory_share']
+    """
+    return [field.name for field in fields(kind)]
+
+
 def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
     """Return *coefficients* that make everything take *scale* times as long, but never beat a peak."""
     changed: dict[str, float] = {}

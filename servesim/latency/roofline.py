@@ -7,6 +7,7 @@ is left out, and how far the results are off against measurements. Tables of one
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from servesim.errors import ScenarioError
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
+from servesim.latency.coefficients_file import read_coefficients
 from servesim.latency.efficiency import (
     Peaks,
     all_reduce_s,
@@ -58,6 +60,10 @@ class Roofline:
     sustained_share
         Computing rate that lasts under load, as a share of that of the short benchmarks which coefficients are fitted
         to; null: `servesim.latency.coefficients.sustained_share`.
+    coefficients
+        File of coefficients that were fitted to profiles of this GPU (``scripts/fit_profile.py``), or
+        ``h200-sxm-profile``, which comes with servesim: PyTorch's kernels on an H200. What it lacks, and null: the
+        GPU's own.
     """
 
     has_host = True
@@ -70,15 +76,17 @@ class Roofline:
         memory_scale: _Scale = 1.0,
         collective_scale: _Scale = 1.0,
         sustained_share: Annotated[float, Field(gt=0, le=1)] | None = None,
+        coefficients: Path | None = None,
     ) -> None:
         self.gemm_scale = gemm_scale
         self.attention_scale = attention_scale
         self.memory_scale = memory_scale
         self.collective_scale = collective_scale
         self.sustained_share = sustained_share
+        self.coefficients = coefficients
 
     def __repr__(self) -> str:
-        names = (*SCALES, "sustained_share")
+        names = (*SCALES, "sustained_share", "coefficients")
         return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
 
     def reset(self, context: LatencyContext) -> None:
@@ -87,7 +95,7 @@ class Roofline:
         Raises
         ------
         ScenarioError
-            If a scale is not positive.
+            If a scale is not positive, or `read_coefficients` refuses the file.
         """
         for name in SCALES:
             if not getattr(self, name) > 0:
@@ -96,7 +104,8 @@ class Roofline:
                 )
         self._context = context
         self._operators = operators(context.model, context.parallelism)
-        self._coefficients = KernelCoefficients(gpu=context.gpu)
+        own = read_coefficients(Path(self.coefficients), context.gpu) if self.coefficients else {}
+        self._coefficients = KernelCoefficients(gpu=context.gpu, own=own)
         self._blocks: dict[int, list[float]] = {}
         self._head_s = self._heads_s(context.max_num_seqs * context.step_tokens)
         model = context.model
