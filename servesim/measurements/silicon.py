@@ -6,6 +6,7 @@ ones, no prefix cache. Rows of vLLM whose prefill and decode share an engine are
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import polars as pl
 
 from servesim.errors import TraceError
 from servesim.measurements.checks import check_measured
+from servesim.measurements.inferencex import Recipe, recipe
 from servesim.measurements.workload import Deployment, MeasuredRun
 from servesim.rng import stream
 from servesim.workload.files import parquet_columns, read_parquet
@@ -30,28 +32,6 @@ PROMPTS_PER_CONNECTION = 10
 LEAST_LENGTH = 0.8
 OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose rows come from another harness; lengths are taken as nominal there."""
-
-_ASYNC = {"async_scheduling": True}
-_GRAPHS = {"graph_tokens_max": 2048}
-
-RECIPES: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("gpt-oss-120b", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _GRAPHS | _ASYNC,
-    ("gpt-oss-120b", "h200_sxm", "fp4"): {"max_num_seqs": None, "moe_backend": "marlin"} | _GRAPHS | _ASYNC,
-    ("Llama-3.1-70B", "b200_sxm", "fp8"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
-    ("Llama-3.1-70B", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": 512} | _ASYNC,
-    ("Llama-3.1-70B", "h200_sxm", "fp8"): {"kv_dtype": "fp8"} | _ASYNC,
-    ("MiniMax-M2.5", "b200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
-    ("MiniMax-M2.5", "h200_sxm", "fp8"): {"gpu_memory_utilization": 0.95},
-    ("MiniMax-M2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
-    ("Kimi-K2.5", "b200_sxm", "int4"): {"gpu_memory_utilization": 0.95},
-    ("Kimi-K2.5", "h200_sxm", "int4"): {"gpu_memory_utilization": 0.95, "max_num_seqs": None},
-    ("Kimi-K2.5", "b200_sxm", "fp4"): {"kv_dtype": "fp8", "max_num_seqs": None},
-}
-"""How the harness started vLLM, where that differs from the defaults; ``max_num_seqs`` None is the concurrency.
-
-From the scripts in ``benchmarks/single_node`` of SemiAnalysisAI/InferenceX, which changed over time: the points do not
-tell which version of a script was used. Those of Llama-3.1-70B are gone by now; a copy of the one for fp8 on B200 was
-found, the other two are taken to be alike."""
 
 _COLUMNS = ("id", "silicon_data_source", "backend", "mode", *CONFIGURATION[:-1], *MEASURED)
 _DTYPES = {"fp8": "fp8", "fp4": "nvfp4", "int4": "int4", "bf16": "bf16"}
@@ -94,23 +74,22 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
     metrics = {"ttft_s_mean": row["silicon_ttft_ms"] / 1e3, "tpot_s_mean": row["silicon_tpot_ms"] / 1e3}
     check_measured(metrics, path)
     version = row["backend_version"] or _version_of_image(row["silicon_data_source"])
-    kv_dtype, settings = _settings(row)
-    experts = row["moe_tp_size"] * row["moe_ep_size"]
+    how = _recipe(row)
+    tensor, data, expert = _parallelism(row, how)
     return MeasuredRun(
         name=row["name"],
         source=path,
         deployment=Deployment(
             model=row["model_path"],
             gpu=row["system"],
-            tensor_parallel=row["tp_size"],
-            # Attention ranks and expert ranks are the same GPUs; where the former are not given, the latter tell.
-            data_parallel=row["attention_dp_size"] or max(1, experts // row["tp_size"]),
-            expert_parallel=row["moe_ep_size"],
+            tensor_parallel=tensor,
+            data_parallel=data,
+            expert_parallel=expert,
             dtype=_dtype(row["model_path"], row["precision"]),
-            kv_dtype=kv_dtype,
+            kv_dtype=how.kv_dtype,
             engine="vllm",
-            engine_version=version,
-            settings=settings,
+            engine_version=version or how.engine_version,
+            settings=how.engine(concurrency=row["concurrency"], prompt_tokens=row["isl"]),
         ),
         requests=_load(row, same=version == OTHER_HARNESS),
         metrics=metrics,
@@ -119,14 +98,21 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
     )
 
 
-def _settings(row: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Return the KV cache's number format and the engine's settings, as the harness sets them."""
-    key = (row["model_path"].rpartition("/")[2], row["system"], row["precision"])
-    settings = dict(RECIPES.get(key, {}))
-    kv_dtype = settings.pop("kv_dtype", None)
-    if settings.get("max_num_seqs", 0) is None:
-        settings["max_num_seqs"] = row["concurrency"]
-    return kv_dtype, settings
+def _recipe(row: dict[str, Any]) -> Recipe:
+    """Return how the harness started the engine; vLLM's defaults where it is not known."""
+    source = row["silicon_data_source"]
+    found = re.search(r"measured=(\d{4}-\d{2}-\d{2})", source)
+    model = row["model_path"].rpartition("/")[2]
+    return recipe(model, row["system"], row["precision"], found and found[1]) or Recipe()
+
+
+def _parallelism(row: dict[str, Any], how: Recipe) -> tuple[int, int, int]:
+    """Return tensor, data and expert parallelism: as the script did, where the labels are those of InferenceX."""
+    experts = row["moe_ep_size"]
+    if row["attention_dp_size"]:
+        return how.parallelism(gpus=row["tp_size"], data=row["attention_dp_size"], experts=experts)
+    # Attention ranks and expert ranks are the same GPUs: where the former are not given, the latter tell.
+    return row["tp_size"], max(1, row["moe_tp_size"] * experts // row["tp_size"]), experts
 
 
 def _dtype(model: str, precision: str) -> str | None:

@@ -59,6 +59,20 @@ def test_a_configuration_is_on_one_side_of_the_split(shared):
     assert 0.05 < share < 0.2
 
 
+def test_points_are_served_as_the_script_of_their_day_did(shared):
+    """Kimi-K2.5 in NVFP4 never spread its experts, MiniMax-M2.5 in NVFP4 has groups of one GPU where labelled so."""
+    served = [run.deployment for run in read_measured(shared(POINTS))]
+    kimi = [each for each in served if "Kimi" in str(each.model) and each.dtype == "nvfp4"]
+    assert {(each.data_parallel, each.expert_parallel) for each in kimi} == {(1, 1)}
+    minimax = {
+        (each.tensor_parallel, each.data_parallel, each.expert_parallel)
+        for each in served
+        if "MiniMax" in str(each.model) and each.dtype == "nvfp4"
+    }
+    assert minimax == {(1, 1, 1), (2, 1, 1), (4, 1, 1), (8, 1, 1), (1, 2, 2), (1, 4, 4)}
+    assert {each.engine_version for each in served if "Llama-3.1-70B" in str(each.model)} == {"0.10.2"}
+
+
 def test_tables_of_other_columns_are_refused(tmp_path):
     """Parquet alone is no measurement."""
     path = tmp_path / "a.parquet"
