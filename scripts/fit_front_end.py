@@ -108,7 +108,7 @@ def _ttft_errors(runs: list[MeasuredRun], point: Mapping[str, float]) -> dict[st
 
 
 def _is_blackwell(run: MeasuredRun) -> bool:
-    return gpu(str(run.deployment.gpu)).generation == "blackwell"
+    return gpu(str(run.deployment.gpu).replace("_", "-")).generation == "blackwell"
 
 
 def _overrides(values: Mapping[str, float], *, share: bool) -> list[str]:

@@ -3,7 +3,7 @@
 ``profile.json`` tells what was measured, on what and how; ``tpN/`` holds a CSV file per table for N GPUs: the columns
 of `SHAPES`, ``time_s`` (a median), and how well that is known. ``calls`` is how often a step runs the operator, all
 layers together. Attention has no chunk, or no decodes, where these columns are 0, and no window where that is.
-``power.csv`` stands beside them, and prices nothing.
+``loads.csv`` stands beside them, and prices nothing.
 """
 
 from __future__ import annotations
