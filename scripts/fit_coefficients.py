@@ -108,9 +108,9 @@ class Section:
 class QuantisedGemm(e.Gemm):
     """A multiplication in fp8 as it was measured: behind a kernel that quantises the activations.
 
-    The package's own tables of that kernel leave a part of it that grows with rows and elements: ``row_s``, and
-    ``element_s`` for each element of the activations. In service it is part of the norm or activation before. Without
-    both, H200's coefficients are within 8 % (median) of what cuBLAS was measured to take there (benchmarks/profiles).
+    That kernel's start is known from tables of its own; it takes ``row_s`` for each row, and ``element_s`` for each
+    element of the activations. In service it is part of the norm or activation before. Without it, H200's coefficients
+    are within 8 % (median) of what cuBLAS was measured to take there (benchmarks/profiles).
     """
 
     element_s: float
@@ -162,10 +162,10 @@ def predict_gemm(c: e.Gemm, table: Table, *, peaks: e.Peaks, dtype: str) -> Floa
     return found
 
 
-def predict_quantised(c: QuantisedGemm, table: Table, *, peaks: e.Peaks) -> Floats:
-    """Return the seconds of every row, quantising included."""
+def predict_quantised(c: QuantisedGemm, table: Table, *, peaks: e.Peaks, launch_s: float) -> Floats:
+    """Return the seconds of every row, quantising included, which starts in *launch_s*."""
     elements = table.columns["m"] * table.columns["k"]
-    return predict_gemm(c, table, peaks=peaks, dtype="fp8") + c.element_s * elements
+    return predict_gemm(c, table, peaks=peaks, dtype="fp8") + c.element_s * elements + launch_s
 
 
 def predict_experts(c: e.Experts, table: Table, *, peaks: e.Peaks, dtype: str) -> Floats:
@@ -357,7 +357,8 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
     for dtype in d.flops_per_s:
         rows = tables.gemm(name, dtype, d.bytes_per_s)
         if dtype == "fp8":
-            quantised = partial(predict_quantised, peaks=d.peaks(dtype))
+            launch_s = tables.quantising_launch_s(name)
+            quantised = partial(predict_quantised, peaks=d.peaks(dtype), launch_s=launch_s)
             add("gemm.fp8", QuantisedGemm, QUANTISED_SEARCH, rows, quantised)
             continue
         alone = partial(predict_gemm, peaks=d.peaks(dtype), dtype=dtype)
@@ -500,7 +501,10 @@ def main() -> None:
     for name in [*FOLDERS, *PROFILES]:
         listed[name], fits[name] = fit_all(tables, name)
         print(f"{name}: {len(listed[name])} sets of coefficients", file=sys.stderr)
-    launches: dict[str, dict[str, float]] = {name: {} for name in HOPPER}
+    launches: dict[str, dict[str, float]] = {name: {} for name in MEASURED}
+    for name in set(launches) & set(FOLDERS):
+        if "gemm.fp8" in fits[name]:
+            launches[name]["gemm.fp8"] = float(f"{tables.quantising_launch_s(name):.3e}")
     for name in HOPPER:
         for section, found in fits[name].items():
             if section.startswith("latent"):

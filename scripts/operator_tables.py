@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
 
 from servesim.catalog import Gpu
 from servesim.catalog import gpu as catalog_gpu
@@ -50,6 +49,9 @@ ROUTERS_GPU, ROUTERS = "h200-sxm", Path(__file__).with_name("routers_h200.csv")
 GEMM_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 WITHOUT_PEERS = {"rtx-pro-6000": "rtx_pro_6000_server/comm/vllm/0.19.0"}
 """All-reduces of GPUs that vLLM did not let read one another's memory: 0.24 does, and is 2.5 times as fast."""
+
+QUANTISED_WIDTH = 4096
+"""Elements of the row whose quantising tells what the kernel's start takes."""
 
 KV_DTYPES = {"bf16": "bfloat16", "fp8": "fp8"}
 
@@ -98,7 +100,7 @@ class Tables:
         """Return matrix multiplications with at least 256 x 256 weights.
 
         Where some rows read weights faster than memory allows, those that fit the cache are dropped. In fp8 the kernel
-        that quantises activations was measured, too; in service it is part of the norm or activation before.
+        that quantises activations was measured, too.
         """
         frame = self._read(gpu, "gemm/vllm/*/gemm_perf.parquet")
         assert frame is not None
@@ -112,12 +114,20 @@ class Tables:
         cached = weights < twin(gpu).cache_bytes
         if np.any(weights / found.seconds > peak_bytes_per_s):
             found = found.take(np.flatnonzero(~cached | (found.columns["m"] > 512)))
-        if dtype == "fp8":
-            quantised_s = _quantising_s(
-                package_tables() / FOLDERS[gpu], found.columns["m"], found.columns["k"]
-            )
-            found = Table(found.columns, np.maximum(found.seconds - quantised_s, 0.25 * found.seconds))
         return found
+
+    def quantising_launch_s(self, gpu: str) -> float:
+        """Return what quantising one row to fp8 by token took: the scales' part, and the rest."""
+        folder = package_tables() / FOLDERS[gpu] / "quantize" / "vllm" / "0.24.0"
+        row = pl.col("m") == 1, pl.col("k") == QUANTISED_WIDTH
+        parts = ("computescale", "scale_matrix")
+        return (
+            sum(
+                float(pl.read_parquet(folder / f"{part}_perf.parquet").filter(row)["latency"].item())
+                for part in parts
+            )
+            * 1e-3
+        )
 
     def routers(self, gpu: str, dtype: str) -> Table | None:
         """Return matrices of 32 bits in format *dtype*, which ``scripts/measure_routers.py`` measured on an H200."""
@@ -295,22 +305,6 @@ class Tables:
         if phase == "prefill":
             return Table({"sequences": same, "heads": 32 * same, "head_dim": 128 * same, **chunks}, seconds)
         return Table(batch | chunks, seconds)
-
-
-def _quantising_s(tables: Path, m: Floats, k: Floats) -> Floats:
-    """Return what quantising *m* rows of *k* activations by token took: the scales' part, and the rest."""
-    folder = tables / "quantize" / "vllm" / "0.24.0"
-    frame = pl.concat(
-        pl.read_parquet(folder / f"{part}_perf.parquet").select("m", "k", "latency")
-        for part in ("computescale", "scale_matrix")
-    )
-    wide = frame.group_by("m", "k").agg(pl.col("latency").sum()).pivot(on="k", index="m", values="latency")
-    wide = wide.sort("m").select("m", *sorted(wide.columns[1:], key=int))
-    rows, widths = wide["m"].to_numpy(), np.array([float(name) for name in wide.columns[1:]])
-    look_up = RegularGridInterpolator((np.log(rows), np.log(widths)), wide.drop("m").to_numpy())
-    at = (np.clip(m, rows[0], rows[-1]), np.clip(k, widths[0], widths[-1]))
-    found: Floats = look_up((np.log(at[0]), np.log(at[1]))) * 1e-3
-    return found
 
 
 def _attention(frame: pl.DataFrame, kv_dtype: str) -> pl.DataFrame:

@@ -122,6 +122,17 @@ class KernelCoefficients:
         over_pcie = self.gpu.link is self.gpu.pcie and self.gpu.name not in MEASURED
         return self._find(AllReduce, "all_reduce", first=PCIE_RELATIVE if over_pcie else None)
 
+    def quantising_s(self, dtype: str, m: float, k: float) -> float:
+        """Return what multiplying *m* rows of *k* with weights of *dtype* took besides where it was measured.
+
+        In fp8 that is quantising the activations, which in service is part of the norm or activation before.
+        """
+        entry = fitted(relative(self.gpu)).get(f"gemm.{_key(self.gpu, dtype)}", {})
+        launch_s, row_s, element_s = (
+            float(entry.get(f"benchmark_{name}", 0.0)) for name in ("launch_s", "row_s", "element_s")
+        )
+        return launch_s + m * (row_s + k * element_s)
+
     def benchmark_launch_s(self, phase: str, kv_dtype: str) -> float:
         """Return what latent attention took besides where it was measured, but does not in service."""
         entry = fitted(relative(self.gpu)).get(f"latent_{phase}.{_kv_key(kv_dtype)}", {})

@@ -33,6 +33,9 @@ STARTS = [0, 512, 2048, 8192, 32768, 131072]
 CACHED_ROWS = 512
 """Up to this many rows a matrix that fits the cache was read from there in the benchmark."""
 
+LEAST_SHARE = 0.25
+"""What is left at least of a measurement, when what the benchmark had besides is taken off."""
+
 
 def profile_of(tables: OperatorTables, context: LatencyContext, exchange: Exchange) -> LayerProfile:
     """Return what the layers of the replica's model take according to *tables*, their GPUs exchanging by *exchange*.
@@ -111,13 +114,18 @@ class _Costs:
         shape = _nearest(known, wanted)
         weights_bytes = matrix.n * matrix.k * element_bytes
         cached = weights_bytes < self._context.gpu.cache_bytes
+
+        def in_service(m: float, measured_s: float) -> float:
+            besides_s = self._coefficients.quantising_s(dtype, m, shape[1])
+            return max(measured_s - besides_s, LEAST_SHARE * measured_s)
+
         memory_s = weights_bytes / (coefficients.bandwidth_share * peaks.bytes_per_s)
         return self._curve(
             (
                 m,
                 matrix.count
                 * max(
-                    measured_s * fitted(m, *wanted) / fitted(m, *shape),
+                    in_service(m, measured_s) * fitted(m, *wanted) / fitted(m, *shape),
                     memory_s if cached and m <= CACHED_ROWS else 0.0,
                 ),
             )

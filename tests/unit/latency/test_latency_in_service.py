@@ -80,7 +80,12 @@ def test_computing_is_slower_under_load_reading_is_not() -> None:
     lasting.reset(dense)
     assert 1.6 < lasting.tokens_s(8192) / boost.tokens_s(8192) < 2.0
     assert lasting.tokens_s(1) == pytest.approx(boost.tokens_s(1), rel=0.01)
-    assert sustained_share(gpu("b200-sxm")) < sustained_share(gpu("h200-sxm")) == sustained_share(gpu("h100-sxm")) < 1.0
+    assert (
+        sustained_share(gpu("b200-sxm"))
+        < sustained_share(gpu("h200-sxm"))
+        == sustained_share(gpu("h100-sxm"))
+        < 1.0
+    )
     assert sustained_share(gpu("a100-80gb-sxm")) == sustained_share(gpu("rtx-pro-6000")) == 1.0
 
 
