@@ -146,9 +146,9 @@ PREFILL_SEARCH = {
     "upper": (2e-4, 1.0, 256.0, 2.0, 1.0),
 }
 ALL_REDUCE_SEARCH = {
-    "start": (4e-6, 5e-7, 0.4, 0.1),
-    "lower": (1e-6, 0.0, 0.02, 0.0),
-    "upper": (5e-5, 3e-5, 1.0, 3.0),
+    "start": (4e-6, 5e-7, 0.4, 3e-6, 0.4, 0.1),
+    "lower": (1e-6, 0.0, 0.02, 0.0, 0.02, -0.5),
+    "upper": (5e-5, 3e-5, 1.0, 5e-5, 1.0, 3.0),
 }
 ELEMENTWISE_SEARCH = {"start": (2e-6, 1.0, 0.8), "lower": (0.5e-6, 0.1, 0.3), "upper": (1e-5, 4.0, 1.0)}
 
@@ -433,7 +433,9 @@ def fit_all(tables: Tables, name: str) -> tuple[list[Section], dict[str, Any]]:
 def rounded(coefficients: Any) -> Any:
     """Return *coefficients* with four digits: what the files hold is what the errors were worked out with."""
     digits = {f.name: float(f"{getattr(coefficients, f.name):.3e}") for f in fields(coefficients)}
-    return type(coefficients)(**{name: value if value > 1e-13 else 0.0 for name, value in digits.items()})
+    return type(coefficients)(
+        **{name: value if abs(value) > 1e-13 else 0.0 for name, value in digits.items()}
+    )
 
 
 def text(

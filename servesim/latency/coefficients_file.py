@@ -82,7 +82,8 @@ def _check(section: str, values: Any, path: Path) -> None:
         raise ScenarioError(f"{where}: unknown. expected one of {', '.join(KINDS)}")
     for name in coefficient_names(kind):
         value = values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < 0:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if not number or (value < 0 and name != "contention"):
             raise ScenarioError(f"{where}: {name}: no coefficient (got {value!r}). expected a number >= 0")
         share = name.endswith("_share") and name not in BEYOND_PEAK
         if share and value > 1:

@@ -144,13 +144,18 @@ class Mixed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllReduce:
-    """Coefficients of all-reduces: a start, a hop per further GPU, and the ring's bytes at a share of the link.
+    """Coefficients of all-reduces: a start, a hop per further GPU, and the cheaper of two ways.
 
-    With each doubling of the GPUs beyond two the share falls by the factor ``2**-contention`` (PCIe: no switch).
+    In one round every GPU reads what all others have, at ``direct_share`` of the link. In two, which take ``second_s``
+    more, each adds up its part and then reads the others' sums: a ring's bytes, at ``link_share``. With each doubling
+    of the GPUs beyond two that share falls by the factor ``2**-contention`` (PCIe: no switch), or rises where it is
+    negative (switches that add up).
     """
 
     launch_s: float
     hop_s: float
+    direct_share: float
+    second_s: float
     link_share: float
     contention: float
 
@@ -194,6 +199,7 @@ def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
             "flops_share",
             "ramp_share",
             "io_share",
+            "direct_share",
             "link_share",
             "memory_share",
         ):
@@ -286,9 +292,13 @@ def experts_s(
 
 
 def all_reduce_s(c: AllReduce, link_bytes_per_s: float, message_bytes: Numbers, ranks: int) -> Any:
-    """Return the time of adding up a message over *ranks* GPUs, of which each sends 2 (n - 1) / n of it."""
-    share = c.link_share * (2.0 / ranks) ** c.contention
-    return c.launch_s + c.hop_s * (ranks - 1) + ring_s(message_bytes, ranks, share * link_bytes_per_s)
+    """Return the time of adding up a message over *ranks* GPUs."""
+    import numpy as np
+
+    share = min(1.0, c.link_share * (2.0 / ranks) ** c.contention)
+    direct_s = (ranks - 1) * message_bytes / (c.direct_share * link_bytes_per_s)
+    two_rounds_s = c.second_s + ring_s(message_bytes, ranks, share * link_bytes_per_s)
+    return c.launch_s + c.hop_s * (ranks - 1) + np.minimum(direct_s, two_rounds_s)
 
 
 def ring_s(message_bytes: Numbers, ranks: int, link_bytes_per_s: float) -> Any:

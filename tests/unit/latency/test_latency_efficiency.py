@@ -128,12 +128,20 @@ def test_busiest_of_many_has_more_than_the_mean() -> None:
 
 
 def test_all_reduce_by_hand() -> None:
-    """Each of 8 GPUs sends 7/8 of the message twice, after a start and seven hops; PCIe shares what there is."""
-    c = e.AllReduce(launch_s=4e-6, hop_s=1e-6, link_share=0.5, contention=1.0)
+    """Each of 8 GPUs sends 7/8 of the message twice, after a start and seven hops; PCIe shares what there is.
+
+    A small message goes to all seven at once, as long as that takes less than the second round's 10 us: 8 kB does.
+    """
+    c = e.AllReduce(
+        launch_s=4e-6, hop_s=1e-6, direct_share=0.1, second_s=10e-6, link_share=0.5, contention=1.0
+    )
     assert e.ring_s(8e6, 8, 100e9) == pytest.approx(14e6 / 100e9)
     assert e.ring_s(8e6, 1, 100e9) == 0.0
-    assert e.all_reduce_s(c, 100e9, 8e6, 2) == pytest.approx(5e-6 + 8e6 / 50e9)
-    assert e.all_reduce_s(c, 100e9, 8e6, 8) == pytest.approx(11e-6 + 14e6 / 12.5e9)
+    assert e.all_reduce_s(c, 100e9, 8e6, 2) == pytest.approx(15e-6 + 8e6 / 50e9)
+    assert e.all_reduce_s(c, 100e9, 8e6, 8) == pytest.approx(21e-6 + 14e6 / 12.5e9)
+    assert e.all_reduce_s(c, 100e9, 8e3, 8) == pytest.approx(11e-6 + 56e3 / 10e9)
+    switched = replace(c, contention=-0.5)
+    assert e.all_reduce_s(switched, 100e9, 8e6, 8) == pytest.approx(21e-6 + 14e6 / 100e9)
 
 
 def test_decode_follows_the_lower_of_two_lines() -> None:
