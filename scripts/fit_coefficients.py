@@ -28,7 +28,7 @@ from servesim.catalog import model as catalog_model
 from servesim.latency import efficiency as e
 from servesim.latency.api import BatchShape
 from servesim.latency.attention import AttentionPrices
-from servesim.latency.coefficients import MEASURED
+from servesim.latency.coefficients import FULL_PRECISION, MEASURED, MEASURED_IN_FULL
 from servesim.latency.operators import operators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +41,7 @@ LATENT_LAUNCH = "b200-sxm"
 """Latent attention runs the same kernels on both. On Hopper its module was measured with what its backend prepares
 once a step, and with starts that CUDA graphs hide in service: 58 microseconds and more where B200 takes 14."""
 
+ROUTERS_SOURCE = "scripts/measure_routers.py on one H200, PyTorch 2.11, CUDA 13"
 PROFILE_SOURCE = "LLMServingSim layer profiles (MIT), vLLM 0.19, Llama-3.1-8B in bf16"
 
 Floats = NDArray[np.float64]
@@ -335,6 +336,10 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
             rows,
             partial(predict_gemm, peaks=d.peaks(dtype), dtype=dtype),
         )
+    for dtype in FULL_PRECISION:
+        peaks = replace(d.peaks("bf16"), flops_per_s=catalog_gpu(MEASURED_IN_FULL).peak_flops_per_s(dtype))
+        predict = partial(predict_gemm, peaks=peaks, dtype=dtype)
+        add(f"gemm.{dtype}", e.Gemm, GEMM_SEARCH, tables.routers(name, dtype), predict)
     for dtype in [*d.flops_per_s, "int4", "mxfp4"]:
         predict_moe = partial(predict_experts, peaks=d.peaks(dtype), dtype=dtype)
         add(
@@ -438,6 +443,8 @@ def text(
             lines.append(f'source = "{SOURCE}: {WITHOUT_PEERS[name]}"')
         if section.name in launches.get(name, {}):
             lines.append(f"benchmark_launch_s = {launches[name][section.name]!r}")
+        if section.name.removeprefix("gemm.") in FULL_PRECISION:
+            lines.append(f'source = "{ROUTERS_SOURCE}"')
         if section.name == "elementwise":
             lines.append('source = "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000"')
     return "\n".join(lines) + "\n"

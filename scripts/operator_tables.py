@@ -35,7 +35,17 @@ FOLDERS = {
 PROFILES = {"rtx-4090": "RTX4090", "rtx-pro-6000": "RTXPRO6000"}
 """The layer profiles' name of each GPU. Llama-3.1-8B is fitted; profiles of other models are left to check with."""
 
-WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "nvfp4": 4.5 / 8, "int4": 4.5 / 8, "mxfp4": 4.25 / 8}
+WEIGHT_BYTES = {
+    "fp32": 4.0,
+    "tf32": 4.0,
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "nvfp4": 4.5 / 8,
+    "int4": 4.5 / 8,
+    "mxfp4": 4.25 / 8,
+}
+
+ROUTERS_GPU, ROUTERS = "h200-sxm", Path(__file__).with_name("routers_h200.csv")
 
 GEMM_DTYPES = {"bf16": "bfloat16", "fp8": "fp8", "nvfp4": "nvfp4"}
 WITHOUT_PEERS = {"rtx-pro-6000": "rtx_pro_6000_server/comm/vllm/0.19.0"}
@@ -108,6 +118,14 @@ class Tables:
             )
             found = Table(found.columns, np.maximum(found.seconds - quantised_s, 0.25 * found.seconds))
         return found
+
+    def routers(self, gpu: str, dtype: str) -> Table | None:
+        """Return matrices of 32 bits in format *dtype*, which ``scripts/measure_routers.py`` measured on an H200."""
+        if gpu != ROUTERS_GPU:
+            return None
+        frame = pl.read_csv(ROUTERS).filter(pl.col("dtype") == dtype)
+        columns = {name: frame[name].cast(pl.Float64).to_numpy() for name in ("m", "n", "k")}
+        return Table(columns, frame["us"].to_numpy() * 1e-6)
 
     def experts(self, gpu: str, dtype: str, peak_bytes_per_s: float) -> Table | None:
         """Return experts that tensor parallelism splits at most eightfold, with evenly spread tokens.

@@ -6,7 +6,7 @@ multi-token-prediction heads are not: together they stay below 0.5 % of the lang
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 
@@ -25,6 +25,8 @@ class Experts:
         Experts of a layer that every token visits besides.
     dense_layers
         First layers that keep the dense MLP.
+    router_dtype
+        Number format in which experts are chosen.
     """
 
     experts: int
@@ -32,6 +34,7 @@ class Experts:
     intermediate_size: int
     shared_experts: int = 0
     dense_layers: int = 0
+    router_dtype: str = "bf16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,12 @@ class ModelArchitecture:
     kv_dtype: str = "bf16"
     source: str = ""
     note: str = ""
+
+    def with_rounded_router(self) -> ModelArchitecture:
+        """Return it with a router of 32 bits, if it has one, rounded for tensor cores."""
+        if self.moe is None or self.moe.router_dtype != "fp32":
+            return self
+        return replace(self, moe=replace(self.moe, router_dtype="tf32"))
 
     @property
     def moe_layers(self) -> int:

@@ -9,6 +9,7 @@ from servesim.errors import ScenarioError, nearest
 
 BYTES_PER_ELEMENT: dict[str, float] = {
     "fp32": 4.0,
+    "tf32": 4.0,
     "bf16": 2.0,
     "fp16": 2.0,
     "fp8": 1.0,  # one scale per tensor, channel or 128 x 128 block: below 0.03 %, left out
@@ -21,6 +22,7 @@ BYTES_PER_ELEMENT: dict[str, float] = {
 
 COMPUTE_DTYPE: dict[str, str] = {
     "fp32": "fp32",
+    "tf32": "tf32",
     "bf16": "bf16",
     "fp16": "fp16",
     "fp8": "fp8",
@@ -31,11 +33,14 @@ COMPUTE_DTYPE: dict[str, str] = {
 }
 """Format in which weights of a given format are multiplied."""
 
+DTYPES = tuple(dtype for dtype in BYTES_PER_ELEMENT if dtype != "tf32")
+"""Formats that weights may have: tf32 is none, but how 32 bits are multiplied."""
+
 KV_DTYPES = ("fp32", "bf16", "fp16", "fp8", "int8")
 """Formats that a KV cache may have."""
 
 
-def check_dtype(dtype: str, where: str, known: tuple[str, ...] = tuple(BYTES_PER_ELEMENT)) -> str:
+def check_dtype(dtype: str, where: str, known: tuple[str, ...] = DTYPES) -> str:
     """Return *dtype* if it is *known*.
 
     Raises

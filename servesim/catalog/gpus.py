@@ -83,6 +83,11 @@ class Gpu:
     retrieved: str = ""
     note: str = ""
 
+    @property
+    def tf32_flops_per_s(self) -> float:
+        """Peak dense rate of 32 bits rounded for tensor cores: half that of bf16, without which there is none."""
+        return self.bf16_flops_per_s / 2 if self.bf16_flops_per_s else self.fp32_flops_per_s
+
     def peak_flops_per_s(self, dtype: str) -> float:
         """Return the peak rate of multiplying numbers of format *dtype*.
 

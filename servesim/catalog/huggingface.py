@@ -274,6 +274,11 @@ def _local_experts(config: Config) -> dict[str, Any]:
     return {"intermediate_size": 0, "moe": experts} | _every_layer_slides(config)
 
 
+def _minimax_m2(config: Config) -> dict[str, Any]:
+    found = _local_experts(config)
+    return found | {"moe": replace(found["moe"], router_dtype="fp32")}
+
+
 def _gpt_oss(config: Config) -> dict[str, Any]:
     found = {key: value for key, value in _local_experts(config).items() if not key.startswith("sliding")}
     return found | _listed_layers_slide(config, 2)
@@ -301,7 +306,8 @@ def _qwen2_moe(config: Config) -> dict[str, Any]:
 
 
 def _glm4_moe(config: Config) -> dict[str, Any]:
-    return {"intermediate_size": config["intermediate_size"], "moe": _routed_experts(config)}
+    experts = replace(_routed_experts(config), router_dtype="fp32")
+    return {"intermediate_size": config["intermediate_size"], "moe": experts}
 
 
 def _routed_experts(config: Config) -> Experts:
@@ -368,7 +374,7 @@ FAMILIES: dict[str, Callable[[Config], dict[str, Any]]] = {
     "qwen3_moe": _qwen3_moe,
     "mixtral": _local_experts,
     "granitemoe": _local_experts,
-    "minimax_m2": _local_experts,
+    "minimax_m2": _minimax_m2,
     "olmoe": _olmoe,
     "glm4_moe": _glm4_moe,
     "deepseek_v2": _deepseek_v3,

@@ -99,6 +99,8 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
     _check_given("latency model", latency, LATENCY_METHODS, key="cluster.pools.NAME.latency")
     settings = spec.engine
     architecture = model(spec.model, dtype=spec.dtype, kv_dtype=spec.kv_dtype)
+    if settings.float32_matmul_precision == "high":
+        architecture = architecture.with_rounded_router()
     device = gpu(spec.gpu)
     drafting = speculation_of(settings)
     kv_blocks = settings.kv_blocks
@@ -132,7 +134,7 @@ def build_pool(spec: PoolSpec, latency: LatencyModel | None = None) -> Pool:
             max_num_batched_tokens=groups * settings.max_num_batched_tokens,
             async_scheduling=is_asynchronous(settings),
             graph_tokens_max=graph_tokens_max(settings),
-            prompt_graphs=version.prompt_graphs,
+            prompt_graphs=version.prompt_graphs if settings.prompt_graphs is None else settings.prompt_graphs,
             moe_backend=settings.moe_backend,
             host=host_costs(settings),
             speculation=drafting,

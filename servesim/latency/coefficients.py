@@ -62,6 +62,12 @@ FLASH_ATTENTION_2 = {
 }
 """Whose mixed steps stand for those of GPUs on which vLLM runs FlashAttention 2."""
 
+FULL_PRECISION = ("fp32", "tf32")
+"""Formats of matrices with weights of 32 bits: routers of some models; tf32 rounds them for the tensor cores."""
+
+MEASURED_IN_FULL = "h200-sxm"
+"""The only GPU on which such matrices were measured: ``scripts/measure_routers.py``."""
+
 Operator = TypeVar("Operator", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
 
 
@@ -82,6 +88,8 @@ class KernelCoefficients:
 
     def gemm(self, dtype: str) -> Gemm:
         """Return those of multiplying with weights of format *dtype*; see `compute_dtype`."""
+        if dtype in FULL_PRECISION:
+            return self._find(Gemm, f"gemm.{dtype}", first=MEASURED_IN_FULL)
         return self._find(Gemm, f"gemm.{_key(self.gpu, dtype)}")
 
     def experts(self, dtype: str) -> Experts:

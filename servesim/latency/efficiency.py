@@ -195,7 +195,8 @@ def gemm_s(c: Gemm, peaks: Peaks, m: Numbers, *, n: Numbers, k: Numbers, element
     """Return the time of multiplying *m* rows of activations with an *n* x *k* matrix of weights."""
     import numpy as np
 
-    moved = n * k * element_bytes + m * (k * min(element_bytes, ACTIVATION_BYTES) + n * ACTIVATION_BYTES)
+    # Activations have the weights' width where that is less, or 32 bits; results have at least 16.
+    moved = n * k * element_bytes + m * (k * element_bytes + n * max(element_bytes, ACTIVATION_BYTES))
     read_s = moved / (c.bandwidth_share * peaks.bytes_per_s)
     exact = 2.0 * m * n * k
     tiles = np.ceil(m / TILE) * np.ceil(n / TILE)

@@ -203,7 +203,9 @@ def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
     found += _mlp(model, model.intermediate_size / ranks, layers - model.moe_layers)
     if model.moe:
         found += _mlp(model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers)
-        found.append(Matrix(n=model.moe.experts, k=hidden, count=model.moe_layers, dtype="bf16"))
+        found.append(
+            Matrix(n=model.moe.experts, k=hidden, count=model.moe_layers, dtype=model.moe.router_dtype)
+        )
     return found
 
 
@@ -297,7 +299,8 @@ def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
     """Return how many elements move between the multiplications for a token, embedding excepted.
 
     Two norms with residual (4 widths each), rotation of queries and keys (2 widths), and the activation of
-    dense MLPs and shared experts (its matrices' widths); that of routed experts is part of `Experts`.
+    dense MLPs and shared experts (its matrices' widths); that of routed experts is part of `Experts`. A router of
+    32 bits has its input written once more, twice as wide.
     """
     attention = model.heads * model.head_dim + 2 * model.kv_heads * model.head_dim
     if model.mla:
@@ -308,4 +311,5 @@ def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
     if model.moe:
         width += model.moe_layers * model.moe.shared_experts * model.moe.intermediate_size
     sharded = (model.layers * 2 * attention + model.mlp_matrices * width) / ranks
-    return model.layers * 8 * model.hidden_size + sharded
+    wide = 2 * model.moe_layers * model.hidden_size if model.moe and model.moe.router_dtype != "bf16" else 0
+    return model.layers * 8 * model.hidden_size + wide + sharded

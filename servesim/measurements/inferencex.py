@@ -64,10 +64,14 @@ class Recipe:
 
 _ASYNC = {"async_scheduling": True}
 _GRAPHS = {"graph_tokens_max": 2048}
+_ROUNDED = {"float32_matmul_precision": "high"}
 
 _LLAMA_H200 = Recipe(engine_version="0.10.2", kv_dtype="fp8", as_many_sequences=True, settings=_ASYNC)
-_LLAMA_B200 = Recipe(engine_version="0.10.2", kv_dtype="fp8", settings={"max_num_seqs": 512} | _ASYNC)
-"""``benchmarks/70b_fp8_b200_docker.sh`` and its siblings at bb4c7f9 and 409e9a4, image in ``70b-tmpl.yml``."""
+_LLAMA_B200 = Recipe(
+    engine_version="0.10.2", kv_dtype="fp8", settings={"max_num_seqs": 512, "prompt_graphs": False} | _ASYNC
+)
+"""``benchmarks/70b_fp8_b200_docker.sh`` and its siblings at bb4c7f9 (``FULL_DECODE_ONLY``) and 409e9a4; image as in
+``70b-tmpl.yml``."""
 
 _GPT_OSS_H200 = (
     Recipe(
@@ -85,16 +89,18 @@ _GPT_OSS_B200 = (
 _MINIMAX_B200_FP8 = (
     Recipe(settings={"gpu_memory_utilization": 0.95}, experts="always"),
     Recipe(since="2026-04-03", kv_dtype="fp8", settings=_GRAPHS, prompts_in_step=2),
+    Recipe(since="2026-04-18", kv_dtype="fp8", settings=_GRAPHS | _ROUNDED, prompts_in_step=2),
 )
 """``minimaxm2.5_fp8_b200.sh``. At 13453b4 and 07e171a experts are always spread (``EP_SIZE -ge 1``); pull request 947
 of 2026-04-03 corrects that, and its script does not know of data parallelism: points so labelled, and those with
-expert parallelism alone, are the same within 2 % in TPOT."""
+expert parallelism alone, are the same within 2 % in TPOT. 1068 (between 2026-04-17 and 22) rounds the router."""
 
 _MINIMAX_B200_NVFP4 = (
     Recipe(kv_dtype="fp8", as_many_sequences=True),
     Recipe(since="2026-04-08", kv_dtype="fp8", settings=_GRAPHS, prompts_in_step=2, groups=True),
+    Recipe(since="2026-04-18", kv_dtype="fp8", settings=_GRAPHS | _ROUNDED, prompts_in_step=2, groups=True),
 )
-"""``minimaxm2.5_fp4_b200.sh`` at 56245be, and at a52c31a (pull request 996)."""
+"""``minimaxm2.5_fp4_b200.sh`` at 56245be, at a52c31a (pull request 996), and with 1069."""
 
 _MINIMAX_H200_FP8 = (
     Recipe(settings={"gpu_memory_utilization": 0.95}),

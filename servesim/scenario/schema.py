@@ -201,6 +201,16 @@ class EngineSpec(_Section):
         description="Most tokens of a step that runs as a CUDA graph, what vLLM calls max_cudagraph_capture_size; "
         "null: what the engine's version captures, at most twice max_num_seqs.",
     )
+    prompt_graphs: bool | None = Field(
+        default=None,
+        description="Whether steps that hold prompts run as CUDA graphs, too; false: those of decodes alone, what vLLM "
+        "calls cudagraph_mode: FULL_DECODE_ONLY; null: as the engine's version does.",
+    )
+    float32_matmul_precision: Literal["highest", "high"] = Field(
+        default="highest",
+        description="How matrices of 32 bits are multiplied, which routers of some models are: highest, or high, as "
+        "tensor cores round them. What vLLM calls VLLM_FLOAT32_MATMUL_PRECISION.",
+    )
     moe_backend: Literal["auto", "marlin"] = Field(
         default="auto",
         description="Kernels of routed experts, where their times are not those of a measured model. auto: what a "
