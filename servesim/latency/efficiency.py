@@ -66,8 +66,9 @@ class Gemm:
 class Experts:
     """Coefficients of the routed experts of a layer: routing, sorting, two grouped multiplications, sum.
 
-    ``pad_rows`` is by how many rows the tiles of each visited expert are filled up on average, ``pair_s`` what each
-    pair of a token and an expert takes besides; the others are as in `Gemm`.
+    ``pad_rows`` is by how many rows the tiles of each visited expert are filled up, no more than it has: kernels take
+    smaller tiles then. ``pair_s`` is what each pair of a token and an expert takes besides; the others are as in
+    `Gemm`.
     """
 
     launch_s: float
@@ -264,9 +265,11 @@ def experts_s(
     element_bytes
         Memory of one weight.
     """
+    import numpy as np
+
     moved = visited * weights * element_bytes + pairs * (2 * hidden * ACTIVATION_BYTES)
     read_s = moved / (c.bandwidth_share * peaks.bytes_per_s)
-    rows = pairs + c.pad_rows * visited
+    rows = pairs + np.minimum(c.pad_rows * visited, pairs)
     compute_s = 2.0 * rows * weights / (c.flops_share * peaks.flops_per_s)
     return c.launch_s + c.pair_s * pairs + _overlapped(read_s, compute_s, c.overlap)
 
