@@ -6,7 +6,7 @@ Shapes only, after what vLLM fuses: one matrix for queries, keys and values, one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servesim.catalog import ModelArchitecture, Parallelism
 from servesim.latency.efficiency import ACTIVATION_BYTES
@@ -14,12 +14,16 @@ from servesim.latency.efficiency import ACTIVATION_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """Multiplications with weights of *n* x *k*, *count* times in a step, on every token (or every sequence)."""
+    """Multiplications with weights of *n* x *k*, *count* times in a step, on every token (or every sequence).
+
+    *shared* are those of shared experts, which run beside the routed ones: `SHARED_STREAM_TOKENS`.
+    """
 
     n: float
     k: float
     count: int
     dtype: str
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +138,10 @@ EXPERTS_KERNELS = 6
 """Choice of experts, sorting, the two multiplications, the activation between them, the weighted sum."""
 
 
+SHARED_STREAM_TOKENS = 256
+"""Most tokens for which vLLM runs shared experts on a stream of their own, on NVIDIA's GPUs: pull requests 26440, which
+measured 5.7 % less per token of DeepSeek-R1 on eight B200, and 28406."""
+
 JOINT_NORM_KERNELS = 2
 """The squares' sums, and the scaling, of queries and keys that are normalised over all heads at once."""
 
@@ -202,7 +210,8 @@ def _matrices(model: ModelArchitecture, ranks: int) -> list[Matrix]:
         ]
     found += _mlp(model, model.intermediate_size / ranks, layers - model.moe_layers)
     if model.moe:
-        found += _mlp(model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers)
+        shared = _mlp(model, model.moe.shared_experts * model.moe.intermediate_size / ranks, model.moe_layers)
+        found += [replace(matrix, shared=True) for matrix in shared]
         found.append(
             Matrix(n=model.moe.experts, k=hidden, count=model.moe_layers, dtype=model.moe.router_dtype)
         )

@@ -26,7 +26,7 @@ from servesim.latency.efficiency import (
     gemm_s,
     scaled,
 )
-from servesim.latency.operators import Matrix, RoutedExperts, operators
+from servesim.latency.operators import SHARED_STREAM_TOKENS, Matrix, RoutedExperts, operators
 from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 
@@ -152,9 +152,11 @@ class Roofline:
 
         tokens = np.maximum(1.0, np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.float64))
         ops = self._operators
-        total_s = sum(matrix.count * self._matrix_s(matrix, tokens) for matrix in ops.matrices)
+        total_s = sum(
+            matrix.count * self._matrix_s(matrix, tokens) for matrix in ops.matrices if not matrix.shared
+        )
         if ops.experts:
-            total_s += ops.experts.count * self._experts_s(ops.experts, tokens)
+            total_s += self._all_experts_s(ops.experts, tokens)
         elementwise = scaled(self._coefficients.elementwise(), self.memory_scale)
         moved = ops.elementwise_bytes * tokens
         total_s += elementwise_s(elementwise, self._peaks("bf16"), moved, ops.elementwise_kernels)
@@ -183,6 +185,25 @@ class Roofline:
             k=matrix.k,
             element_bytes=BYTES_PER_ELEMENT[matrix.dtype],
         )
+
+    def _all_experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
+        """Return the time of the experts of all layers, routed and shared ones.
+
+        With few tokens they run side by side: what the shared ones read still takes its time, their starts do not.
+        """
+        import numpy as np
+
+        routed_s = experts.count * self._experts_s(experts, tokens)
+        shared = [matrix for matrix in self._operators.matrices if matrix.shared]
+        if not shared:
+            return routed_s
+        shared_s = sum(matrix.count * self._matrix_s(matrix, tokens) for matrix in shared)
+        if self._context.gpu.generation.startswith("cdna"):
+            return routed_s + shared_s
+        read_bytes = sum(m.count * m.n * m.k * BYTES_PER_ELEMENT[m.dtype] for m in shared)
+        read_s = read_bytes / self._context.gpu.memory_bandwidth_bytes_per_s
+        beside_s = np.maximum(routed_s + read_s, shared_s)
+        return np.where(tokens <= SHARED_STREAM_TOKENS, beside_s, routed_s + shared_s)
 
     def _experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
         """Return the time of a layer's experts on the GPU that has the most of them to do."""
