@@ -190,6 +190,16 @@ def test_parameters_are_those_that_are_published(name: str, tmp_path: Path) -> N
     assert model(write(tmp_path, config)).parameters == pytest.approx(billions * 1e9, rel=0.005)
 
 
+def test_routers_of_32_bits(tmp_path: Path) -> None:
+    """Those of GLM-4.5 and MiniMax-M2 are kept so by vLLM, that of DeepSeek-V3 is not."""
+    router = {}
+    for name in ("glm-4.5-air", "deepseek-v2-lite"):
+        found = model(write(tmp_path, BILLIONS[name][1]))
+        assert found.moe is not None
+        router[name] = found.moe.router_dtype
+    assert router == {"glm-4.5-air": "fp32", "deepseek-v2-lite": "bf16"}
+
+
 def test_gemma_slides_in_all_but_every_sixth_layer(tmp_path: Path) -> None:
     """Of 62 layers of Gemma 3 ten attend to everything; a list of layers says the same."""
     config = BILLIONS["gemma-3-27b, its text part"][1]["text_config"]

@@ -47,6 +47,17 @@ def test_sources_name_the_relative() -> None:
     assert relative(gpu("v100-sxm-16gb")) == "a100-80gb-sxm"
 
 
+def test_matrices_of_32_bits_are_those_of_the_gpu_they_were_measured_on() -> None:
+    """Any GPU has the H200's shares of its own peaks: full precision without tensor cores, rounded at half of bf16."""
+    found = KernelCoefficients(gpu=gpu("b200-sxm"))
+    for dtype in ("fp32", "tf32"):
+        found.gemm(dtype)
+        assert fitted("h200-sxm")[f"gemm.{dtype}"]["error_median"] < 0.1
+    assert found.sources == {"gemm.fp32": "h200-sxm", "gemm.tf32": "h200-sxm"}
+    assert gpu("h200-sxm").peak_flops_per_s("tf32") == gpu("h200-sxm").peak_flops_per_s("bf16") / 2
+    assert gpu("v100-sxm-16gb").peak_flops_per_s("tf32") == 15.7e12
+
+
 def test_formats_that_the_hardware_lacks_multiply_in_16_bits() -> None:
     """fp8 on an A100 and 4-bit weights anywhere but Blackwell's nvfp4 are unpacked first."""
     assert compute_dtype(gpu("a100-80gb-sxm"), "fp8") == "fp16"

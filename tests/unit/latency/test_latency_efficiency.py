@@ -96,7 +96,10 @@ def test_expected_experts() -> None:
 
 
 def test_experts_read_the_visited_and_fill_up_their_tiles() -> None:
-    """Few pairs: the weights of the visited experts; many: two operations per pair and weight, and the filling."""
+    """Few pairs: the weights of the visited experts; many: two operations per pair and weight, and the filling.
+
+    No more is filled up than there is.
+    """
     c = e.Experts(
         launch_s=0.0, pair_s=0.0, pad_rows=32.0, bandwidth_share=1.0, flops_share=1.0, overlap=math.inf
     )
@@ -105,6 +108,16 @@ def test_experts_read_the_visited_and_fill_up_their_tiles() -> None:
     assert few_s == pytest.approx((8 * 2e7 + 8 * 4 * 4096) / 4e12)
     many_s = e.experts_s(c, PEAKS, pairs=1e5, visited=8.0, **shape)
     assert many_s == pytest.approx(2e7 * (1e5 + 8 * 32) / 1e15)
+    fast = replace(PEAKS, bytes_per_s=1e30)
+    assert e.experts_s(c, fast, pairs=8.0, visited=8.0, **shape) == pytest.approx(2e7 * 16 / 1e15)
+
+
+def test_activations_are_as_wide_as_weights_of_32_bits() -> None:
+    """One row: 4 bytes for each weight, input and result, where 16 bits are 2."""
+    c = replace(GEMM, launch_s=0.0, depth_s=0.0, row_s=0.0, bandwidth_share=1.0, overlap=math.inf)
+    slow = replace(PEAKS, bytes_per_s=1.0)
+    wide_s = e.gemm_s(c, slow, 1.0, n=256, k=3072, element_bytes=4.0)
+    assert wide_s == pytest.approx(4 * (256 * 3072 + 3072 + 256))
 
 
 def test_busiest_of_many_has_more_than_the_mean() -> None:

@@ -9,7 +9,7 @@ import pytest
 from servesim.catalog import Parallelism, gpu, model
 from servesim.cluster.build import build_pool, graph_tokens_max
 from servesim.latency import efficiency as e
-from servesim.latency.api import LatencyContext
+from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.coefficients import sustained_share
 from servesim.latency.operators import operators
 from servesim.latency.roofline import Roofline
@@ -91,3 +91,52 @@ def test_activations_that_outgrow_the_cache_move_at_the_memorys_rate() -> None:
     assert [float(e.elementwise_s(kernels, peaks, moved, 1)) for moved in (100.0, 150.0, 200.0)] == [
         *(1.0 + 100.0 / 20.0, 1.0 + 150.0 * (0.5 / 20.0 + 0.5 / 5.0), 1.0 + 200.0 / 5.0)
     ]
+
+
+def test_a_router_of_32_bits_is_multiplied_as_such() -> None:
+    """MiniMax-M2.5: without tensor cores, a tenth of a prefill more; rounded for them, next to nothing."""
+    served = model("minimax-m2.5")
+    router = operators(served, Parallelism(tensor=4)).matrices[-1]
+    assert (router.n, router.k, router.count, router.dtype) == (256, 3072, 62, "fp32")
+    assert operators(model("kimi-k2.5"), Parallelism()).matrices[-1].dtype == "bf16"
+    assert model("kimi-k2.5").with_rounded_router() == model("kimi-k2.5")
+    assert served.moe is not None
+    narrow = replace(served, moe=replace(served.moe, router_dtype="bf16"))
+    times = {}
+    for name, each in (("full", served), ("rounded", served.with_rounded_router()), ("narrow", narrow)):
+        prices = Roofline()
+        prices.reset(replace(CONTEXT, model=each, tensor_parallel=4))
+        times[name] = prices.tokens_s(8192)
+    assert 1.08 < times["full"] / times["narrow"] < 1.3
+    assert 1.0 < times["rounded"] / times["narrow"] < 1.06
+
+
+def test_the_scenario_says_how_32_bits_are_multiplied_and_what_graphs_hold() -> None:
+    """``float32_matmul_precision: high`` rounds the router; ``prompt_graphs: false`` keeps prompts out of graphs."""
+    pool = PoolSpec(name="main", model="minimax-m2.5", gpu="h200-sxm", tensor_parallel=4)
+    rounded = pool.model_copy(
+        update={"engine": EngineSpec(float32_matmul_precision="high", prompt_graphs=False)}
+    )
+    prompt = BatchShape(0, 0, [(512, 0)])
+    first, second = (build_pool(spec).latency.price(prompt)[0] for spec in (pool, rounded))
+    assert second > first  # the host starts the kernels of a prompt one by one
+    long = BatchShape(0, 0, [(8192, 0)])
+    first, second = (build_pool(spec).latency.price(long)[0] for spec in (pool, rounded))
+    assert second < first
+
+
+def test_shared_experts_hide_beside_few_tokens() -> None:
+    """Kimi-K2.5, up to 256 tokens on NVIDIA's GPUs: their kernels' starts cost nothing, what they read does."""
+    served = model("kimi-k2.5", dtype="nvfp4")
+    assert served.moe is not None
+    without = replace(served, moe=replace(served.moe, shared_experts=0))
+    more = {}
+    for name in ("b200-sxm", "mi300x"):
+        for tokens in (64, 512):
+            both, routed = Roofline(), Roofline()
+            for prices, each in ((both, served), (routed, without)):
+                prices.reset(replace(CONTEXT, model=each, gpu=gpu(name), tensor_parallel=8))
+            more[name, tokens] = both.tokens_s(tokens) - routed.tokens_s(tokens)
+    assert 0 < more["b200-sxm", 64] < 0.4 * more["b200-sxm", 512]
+    assert more["mi300x", 64] > 0.5 * more["mi300x", 512]
+    assert sum(matrix.shared for matrix in operators(served, Parallelism()).matrices) == 2
