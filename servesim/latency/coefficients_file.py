@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,11 @@ def _check(section: str, values: Any, path: Path) -> None:
         raise ScenarioError(f"{where}: unknown. expected one of {', '.join(KINDS)}")
     for name in coefficient_names(kind):
         value = values.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if not number or (value < 0 and name != "contention"):
-            raise ScenarioError(f"{where}: {name}: no coefficient (got {value!r}). expected a number >= 0")
+        least = -1.0 if name == "contention" else 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < inf:
+            raise ScenarioError(
+                f"{where}: {name}: no coefficient (got {value!r}). expected a number from {least:g} on"
+            )
         share = name.endswith("_share") and name not in BEYOND_PEAK
         if share and value > 1:
             raise ScenarioError(

@@ -191,7 +191,7 @@ def test_parameters_are_those_that_are_published(name: str, tmp_path: Path) -> N
 
 
 def test_routers_of_32_bits(tmp_path: Path) -> None:
-    """VLLM keeps those of GLM-4.5 and MiniMax-M2 so, that of DeepSeek-V3 not."""
+    """Those of GLM-4.5 and MiniMax-M2 are kept so by vLLM, that of DeepSeek-V3 is not."""
     router = {}
     for name in ("glm-4.5-air", "deepseek-v2-lite"):
         found = model(write(tmp_path, BILLIONS[name][1]))
