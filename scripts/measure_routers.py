@@ -58,7 +58,7 @@ def _graph_us(run: Callable[[], None]) -> float:
         end.record()
         torch.cuda.synchronize()
         times.append(begin.elapsed_time(end) * 1e3)
-    return median(times[1:])
+    return float(median(times[1:]))
 
 
 if __name__ == "__main__":
