@@ -20,7 +20,7 @@ FITTED = json.loads((ROOT / "scripts" / "front_end.json").read_text(encoding="ut
 ROWS = {
     "`stream_s`": ("engine.front_end.stream_s", 1e3),
     "`eager_kernel_s`": ("engine.host.eager_kernel_s", 1e6),
-    "lasting share of the computing rate": ("latency.sustained_share", 1.0),
+    "lasting share of Blackwell's computing rate": ("latency.sustained_share", 1.0),
 }
 
 
@@ -35,9 +35,9 @@ def test_the_page_tells_what_was_fitted(name: str) -> None:
 
 
 def test_the_catalog_has_what_was_fitted() -> None:
-    """All versions share it, and both generations of GPUs."""
+    """All versions share it; the lasting share is Blackwell's."""
     for name in engine_versions():
         version = version_of(name)
         assert version.front_end.stream_s == FITTED["engine.front_end.stream_s"]["value"]
         assert version.host.eager_kernel_s == FITTED["engine.host.eager_kernel_s"]["value"]
-    assert sustained_share(gpu("h100-sxm")) == FITTED["latency.sustained_share"]["value"]
+    assert sustained_share(gpu("b200-sxm")) == FITTED["latency.sustained_share"]["value"]
