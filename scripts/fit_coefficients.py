@@ -11,6 +11,7 @@ nothing there was fitted to them.
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -35,6 +36,33 @@ ROOT = Path(__file__).resolve().parents[1]
 FITTED = ROOT / "servesim" / "latency" / "fitted"
 ROWS = 6000
 SEED = 5
+PAGE = ROOT / "docs" / "model" / "latency.md"
+LABELS = {
+    "a100-80gb-sxm": "A100",
+    "h100-sxm": "H100",
+    "h200-sxm": "H200",
+    "b200-sxm": "B200",
+    "gb200": "GB200",
+    "l40s": "L40S",
+    "rtx-4090": "RTX 4090",
+    "rtx-pro-6000": "RTX PRO 6000",
+}
+FOREIGN = (
+    ("a100-80gb-sxm", "h100-sxm"),
+    ("h100-sxm", "h200-sxm"),
+    ("h200-sxm", "h100-sxm"),
+    ("b200-sxm", "h200-sxm"),
+    ("l40s", "a100-80gb-sxm"),
+    ("rtx-4090", "l40s"),
+    ("rtx-pro-6000", "l40s"),
+    ("b200-sxm", "gb200"),
+)
+"""Pairs on the page of the model: a GPU, and whose coefficients it is given."""
+
+KINDS = ("gemm", "experts", "decode", "prefill", "mixed", "latent_decode", "latent_prefill", "all_reduce")
+FORMATS = ("bf16", "fp8", "fp32", "tf32", "nvfp4", "int4", "mxfp4", "")
+"""Order of the page's rows."""
+
 SOURCE = "NVIDIA aiconfigurator-core 0.12.0 (Apache-2.0), vLLM tables"
 HOPPER = ("h100-sxm", "h200-sxm")
 LATENT_LAUNCH = "b200-sxm"
@@ -495,8 +523,50 @@ def ranges(section: Section) -> list[tuple[str, float, float]]:
     return [(f"range_{name}", float(c.min()), float(c.max())) for name, c in section.table.columns.items()]
 
 
+def with_errors(page: str) -> str:
+    """Return the page of the model with the errors that the files of `FITTED` tell."""
+    told = {
+        name: tomllib.loads((FITTED / f"{name}.toml").read_text(encoding="utf-8"))["coefficients"]
+        for name in MEASURED
+    }
+    rows: dict[str, None] = dict.fromkeys(
+        key for name in MEASURED for key in told[name] if key != "elementwise"
+    )
+    order = sorted(
+        rows, key=lambda row: (KINDS.index(row.partition(".")[0]), FORMATS.index(row.partition(".")[2]))
+    )
+
+    def own(row: str, name: str) -> str:
+        entry = told[name].get(row)
+        return f"{entry['error_median']:.2f} ({entry['error_p90']:.2f})" if entry else ""
+
+    def foreign(row: str, pair: tuple[str, str]) -> str:
+        error = told[pair[0]].get(row, {}).get("error_median_of", {}).get(pair[1])
+        return "" if error is None else f"{error:.2f}"
+
+    names = [LABELS[name] for name in MEASURED]
+    pairs = [f"{LABELS[name]} from {LABELS[other]}" for name, other in FOREIGN]
+    tables = {
+        "errors": _rows(names, {row: [own(row, name) for name in MEASURED] for row in order}),
+        "errors of others": _rows(pairs, {row: [foreign(row, pair) for pair in FOREIGN] for row in order}),
+    }
+    for mark, table in tables.items():
+        begin = f"<!-- {mark}: scripts/fit_coefficients.py renews this -->\n"
+        before, _, after = page.partition(begin)
+        page = before + begin + table + after[after.index("<!-- end -->") :]
+    return page
+
+
+def _rows(heads: Sequence[str], rows: dict[str, list[str]]) -> str:
+    lines = ["| operator | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for row, cells in rows.items():
+        if any(cells):
+            lines.append("| " + " | ".join([f"`{row}`", *cells]) + " |")
+    return "\n".join(lines).replace("|  |", "| |").replace("|  |", "| |") + "\n"
+
+
 def main() -> None:
-    """Fit all and write the files."""
+    """Fit all, and write the files and the page's tables."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "calibration"
     tables = Tables(folder)
     listed, fits = {}, {}
@@ -515,6 +585,7 @@ def main() -> None:
                 fits[name][section] = replace(found, launch_s=in_service)
     for name in MEASURED:
         (FITTED / f"{name}.toml").write_text(text(name, listed[name], fits, launches), encoding="utf-8")
+    PAGE.write_text(with_errors(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
