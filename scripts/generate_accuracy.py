@@ -446,8 +446,8 @@ def _facts(found: Validations) -> dict[str, str]:
 
 
 def _eager_factor() -> str:
-    """Return how far the interval of a kernel's start reaches, as a factor around its middle."""
-    eager = json.loads(FRONT_END.read_text(encoding="utf-8"))["parameters"]["engine.host.eager_kernel_s"]
+    """Return how far the interval of the experts' start reaches, as a factor around its middle."""
+    eager = json.loads(FRONT_END.read_text(encoding="utf-8"))["parameters"]["engine.host.eager_experts_s"]
     return f"{math.sqrt(eager['high'] / eager['low']):.1f}"
 
 

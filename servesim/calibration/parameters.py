@@ -19,6 +19,7 @@ RANGES = {
     "engine.host.schedule_s": (1e-5, 5e-4, 5e-2),
     "engine.host.schedule_per_sequence_s": (1e-7, 4.5e-5, 1e-3),
     "engine.host.eager_kernel_s": (1e-7, 1e-5, 1e-3),
+    "engine.host.eager_experts_s": (1e-6, 1e-4, 1e-2),
     "engine.front_end.request_s": (1e-5, 5e-3, 1.0),
     "engine.front_end.prompt_token_s": (1e-8, 1e-6, 1e-3),
     "engine.front_end.stream_s": (1e-5, 1e-3, 1.0),

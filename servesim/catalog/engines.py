@@ -23,8 +23,11 @@ class HostCosts:
         The rest: the next batch is put together, tokens are detokenized and sent. With asynchronous scheduling the
         GPU computes meanwhile.
     eager_kernel_s
-        Of every kernel of a step with more tokens than the largest CUDA graph. The GPU works on them meanwhile, but is
-        not done before the last one was started.
+        Of every kernel of a step with more tokens than the largest CUDA graph, but for those of experts. The GPU works
+        on them meanwhile, but is not done before the last one was started.
+    eager_experts_s
+        Of the routed experts of a layer in such a step: their choice, sorting, multiplications and sum, which engines
+        start from Python.
     """
 
     launch_s: float = 0.0
@@ -32,6 +35,7 @@ class HostCosts:
     schedule_s: float = 0.0
     schedule_per_sequence_s: float = 0.0
     eager_kernel_s: float = 0.0
+    eager_experts_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

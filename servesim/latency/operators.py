@@ -134,10 +134,6 @@ ATTENTION_KERNELS = 2
 LATENT_ATTENTION_KERNELS = 5
 """Norms of the two compressed vectors, and the gathering of keys that were expanded, besides those."""
 
-EXPERTS_KERNELS = 6
-"""Choice of experts, sorting, the two multiplications, the activation between them, the weighted sum."""
-
-
 SHARED_STREAM_TOKENS = 256
 """Most tokens for which vLLM runs shared experts on a stream of their own, on NVIDIA's GPUs: pull requests 26440, which
 measured 5.7 % less per token of DeepSeek-R1 on eight B200, and 28406."""
@@ -179,7 +175,7 @@ def operators(model: ModelArchitecture, parallelism: Parallelism) -> Operators:
 
 
 def launched_kernels(model: ModelArchitecture, parallelism: Parallelism) -> int:
-    """Return how many kernels a step of *model* starts on one GPU, if no CUDA graph does.
+    """Return how many kernels a step of *model* starts on one GPU, if no CUDA graph does, those of experts left out.
 
     Examples
     --------
@@ -190,7 +186,6 @@ def launched_kernels(model: ModelArchitecture, parallelism: Parallelism) -> int:
     ops = operators(model, parallelism)
     return (
         sum(matrix.count for matrix in (*ops.matrices, ops.head))
-        + (EXPERTS_KERNELS * ops.experts.count if ops.experts else 0)
         + (LATENT_ATTENTION_KERNELS if model.mla else ATTENTION_KERNELS) * model.layers
         + ops.elementwise_kernels
         + sum(sums.count for sums in ops.all_reduces)

@@ -84,6 +84,7 @@ class StepPrices:
         hidden_s = [launch[count] + schedule[count] if context.async_scheduling else 0.0 for count in counts]
         # Without a CUDA graph it starts every kernel of this one, side by side with the GPU.
         starts_s = host.eager_kernel_s * launched_kernels(context.model, context.parallelism)
+        starts_s += host.eager_experts_s * context.model.moe_layers
         eager_s = [max(least_s, starts_s + waiting[count]) for count, least_s in enumerate(hidden_s)]
         largest = context.graph_tokens_max
         padded = padded_tokens(largest)

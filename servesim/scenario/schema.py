@@ -70,6 +70,9 @@ class HostSpec(_Section):
         ge=0,
         description="Time to start one kernel of a step with more tokens than the largest CUDA graph.",
     )
+    eager_experts_s: float | None = Field(
+        default=None, ge=0, description="Time to start the routed experts of one layer in such a step."
+    )
 
 
 class FrontEndSpec(_Section):

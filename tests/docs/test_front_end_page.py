@@ -19,7 +19,7 @@ PAGE = (
 FITTED = json.loads((ROOT / "scripts" / "front_end.json").read_text(encoding="utf-8"))["parameters"]
 ROWS = {
     "`stream_s`": ("engine.front_end.stream_s", 1e3),
-    "`eager_kernel_s`": ("engine.host.eager_kernel_s", 1e6),
+    "`eager_experts_s`": ("engine.host.eager_experts_s", 1e6),
     "lasting share of Blackwell's computing rate": ("latency.sustained_share", 1.0),
 }
 
@@ -39,5 +39,5 @@ def test_the_catalog_has_what_was_fitted() -> None:
     for name in engine_versions():
         version = version_of(name)
         assert version.front_end.stream_s == FITTED["engine.front_end.stream_s"]["value"]
-        assert version.host.eager_kernel_s == FITTED["engine.host.eager_kernel_s"]["value"]
+        assert version.host.eager_experts_s == FITTED["engine.host.eager_experts_s"]["value"]
     assert sustained_share(gpu("b200-sxm")) == FITTED["latency.sustained_share"]["value"]

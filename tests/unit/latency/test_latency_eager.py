@@ -53,11 +53,19 @@ def first_s(tokens: int, context: LatencyContext = CONTEXT, sequences: int = 0) 
 def test_kernels_of_a_layer_by_hand():
     """Four matrices, two of attention, four between; two sums with two GPUs; the head once.
 
-    With experts: three matrices (the router is one), six of the experts, two of attention and three between.
+    With experts: three matrices (the router is one), two of attention and three between; experts count apart.
     """
     assert launched_kernels(model("llama-3.1-8b"), Parallelism()) == 32 * (4 + 2 + 4) + 1
     assert launched_kernels(model("llama-3.1-8b"), Parallelism(tensor=2)) == 321 + 64
-    assert launched_kernels(model("gpt-oss-120b"), Parallelism()) == 36 * (3 + 6 + 2 + 3) + 1
+    assert launched_kernels(model("gpt-oss-120b"), Parallelism()) == 36 * (3 + 2 + 3) + 1
+
+
+def test_experts_are_started_apart():
+    """36 layers of 1 ms beside 289 other kernels; a dense model has none."""
+    host = replace(HOST, eager_experts_s=1e-3)
+    assert first_s(513, replace(CONTEXT, host=host)) == pytest.approx(EAGER_S)
+    experts = replace(CONTEXT, host=host, model=model("gpt-oss-120b"))
+    assert first_s(513, experts) == pytest.approx(289 * KERNEL_S + 0.036 + 0.002)
 
 
 @pytest.mark.parametrize(("tokens", "expected_s"), [(512, 0.00712), (513, EAGER_S), (8192, 0.08392)])
