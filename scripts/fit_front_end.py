@@ -1,7 +1,8 @@
 """Fit what the default host and front end take to closed loops: python scripts/fit_front_end.py.
 
-Three numbers: the start of a layer's experts that no CUDA graph covers and a token's way to the client, which all engine
-versions share, and the share of short benchmarks' computing rate that lasts on Blackwell; that of Hopper is measured.
+Three numbers: the start of a layer's experts that no CUDA graph covers and a token's way to the client, which all
+engine versions share, and the share of short benchmarks' computing rate that lasts on Blackwell; that of Hopper is
+measured.
 They are chosen from a grid, because the data hold no more than that: each configuration that may be fitted
 (`servesim.validation.splits`) counts as one observation of its mean TTFT, whose kernels are priced wrongly by an
 unknown share (Laplace, as wide as the data say), and each number has a prior from public measurements. The same again
