@@ -68,7 +68,8 @@ class HostSpec(_Section):
     eager_kernel_s: float | None = Field(
         default=None,
         ge=0,
-        description="Time to start one kernel of a step with more tokens than the largest CUDA graph.",
+        description="Time to start one kernel of a step with more tokens than the largest CUDA graph, but for those of "
+        "routed experts.",
     )
     eager_experts_s: float | None = Field(
         default=None, ge=0, description="Time to start the routed experts of one layer in such a step."
