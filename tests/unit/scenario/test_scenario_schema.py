@@ -119,6 +119,6 @@ def test_noise_may_be_as_large_as_the_step(minimal, file):
 def test_a_front_end_that_is_no_block_names_none(minimal, file, value):
     """Besides a block of keys the front end may be none, and the message says so."""
     text = minimal.replace("replicas: 2}", "replicas: 2, engine: {front_end: " + value + "}}")
-    expected = r"engine.front_end: unknown value \(got .+\). expected none, or the keys workers, request_s, prompt_token_s, "
+    expected = r"engine.front_end: unknown value \(got .+\). expected none, or the keys workers, request_s, "
     with pytest.raises(ScenarioError, match=expected):
         load_scenario(file(text))
