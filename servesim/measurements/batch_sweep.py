@@ -34,9 +34,11 @@ ENGINE = {
     "chunked_prefill": False,
     "prefill_only_steps": True,
 }
-"""What the authors' logs say, ``background/*/server_out_0.log`` of github.com/FerranAgulloLopez/vLLMBatchingMemoryGap: vLLM
-0.5.2.dev1210+g6f078ea3c, of autumn 2024 after 0.6.3, ``max_model_len=2048``, ``chunked_prefill_enabled=False``. Prompts have
-steps of their own there, of up to 2,048 tokens."""
+"""What the authors' logs say (``background/*/server_out_0.log`` of github.com/FerranAgulloLopez/vLLMBatchingMemoryGap).
+
+That is vLLM 0.5.2.dev1210+g6f078ea3c, of autumn 2024 after 0.6.3, with ``max_model_len=2048`` and
+``chunked_prefill_enabled=False``: prompts have steps of their own, of up to 2,048 tokens.
+"""
 
 PROMPT_TOKENS, CONTEXT_TOKENS = 1024, 2048
 """Longest prompt, and longest sequence: vLLM's benchmark leaves longer ones of ShareGPT out."""
