@@ -2,8 +2,8 @@
 
 python scripts/generate_accuracy.py [--check] [--every N]
 
-All measured runs are replayed, which takes about two minutes on one core. With ``--check``, nothing is written: what is
-out of date is said. With ``--every N``, only each N-th closed-loop point is replayed and the page goes to stdout: a
+All measured runs are replayed, which takes about three minutes on one core. With ``--check``, nothing is written: what
+is out of date is said. With ``--every N``, only each N-th closed-loop point is replayed and the page goes to stdout: a
 quick look.
 """
 
@@ -25,6 +25,7 @@ from servesim.catalog import model as find_model
 from servesim.latency import LATENCY_MODELS
 from servesim.measurements import MeasuredRun, read_measured
 from servesim.results.error_bands import model_class
+from servesim.rng import stream
 from servesim.scenario.schema import PoolSpec
 from servesim.validation import ValidationResult, validate
 from servesim.validation.deployment import pool_of
@@ -50,6 +51,12 @@ OTHER_HARNESS = "0.12.0"
 """Version of vLLM whose closed-loop points come from a harness of unknown settings."""
 
 SATURATED_BATCH = 256
+
+TABLE_RUNS, TABLE_SEED = 60, 0
+"""How many closed loops are replayed with operator tables, too, and the seed that draws them: reading the tables takes
+longer than the run."""
+
+OPERATOR_TABLES = "cluster.pools.main.latency={name: table, path: aiconfigurator}"
 DEFAULT = PoolSpec.model_fields["latency"].default.name
 
 
@@ -62,12 +69,15 @@ class Validations:
     sweep: ValidationResult
     calibrated: ValidationResult
     points: ValidationResult
+    operators: ValidationResult
 
 
 def validations(every: int = 1) -> Validations:
     """Replay the measured runs; of the closed-loop points each *every*-th."""
     logs, sweep, points = read_measured(LOGS), read_measured(SWEEP), read_measured(POINTS)[::every]
     fitted = [run.name for run in sweep if sweep_split(run) == "fitted"]
+    loops = validate(points, fitted=[run.name for run in points if configuration_split(run) == "fitted"])
+    drawn = set(drawn_runs(loops))
     return Validations(
         table=_joined(
             [validate([run], overrides=[_table(run)], fitted=_fitted([run], FITTED_LOGS)) for run in logs]
@@ -77,8 +87,18 @@ def validations(every: int = 1) -> Validations:
         calibrated=_joined(
             [validate([run], overrides=_host(run), fitted=_fitted([run], tuple(fitted))) for run in sweep]
         ),
-        points=validate(points, fitted=[run.name for run in points if configuration_split(run) == "fitted"]),
+        points=loops,
+        operators=validate([run for run in points if run.name in drawn], overrides=[OPERATOR_TABLES]),
     )
+
+
+def drawn_runs(points: ValidationResult) -> list[str]:
+    """Return the names of the closed loops that are replayed with operator tables: some of those that are judged."""
+    names = sorted(points.runs.filter(JUDGED, SAME_HARNESS, pl.col("left_out").is_null())["run"])
+    drawn = stream(TABLE_SEED, "accuracy.operators").choice(
+        len(names), min(TABLE_RUNS, len(names)), replace=False
+    )
+    return [names[index] for index in sorted(drawn)]
 
 
 def _table(run: MeasuredRun) -> str:
@@ -273,6 +293,7 @@ def page(found: Validations) -> str:
         "sweep": _sweep_table(found.calibrated),
         "points": _points_table(found.points),
         "concurrency": _concurrency_table(found.points),
+        "operators": _operators_table(found),
         "left_out": _left_out(found.points),
         "one_left_out": _one_left_out(),
         **_facts(found),
@@ -387,6 +408,37 @@ def _concurrency_table(points: ValidationResult) -> str:
     )
 
 
+def _operators_table(found: Validations) -> str:
+    """Return the errors with operator tables beside those of the default on the same runs."""
+    lines = []
+    for case, moe in (("dense", False), ("mixtures of experts", True), ("all", None)):
+        names = [
+            row["run"]
+            for row in found.operators.runs.filter(pl.col("left_out").is_null()).iter_rows(named=True)
+            if moe in (None, _has_experts(row["model"], row["gpu"]))
+        ]
+        for latency, result in (("table", found.operators), (DEFAULT, found.points)):
+            values = [
+                errors(result, metric, pl.col("run").is_in(names))
+                for metric in ("tpot_s_mean", "ttft_s_mean")
+            ]
+            cells = [
+                text
+                for each in values
+                for text in (percent(bias(each), sign=True), *map(percent, (median(each), mean(each))))
+            ]
+            lines.append(_line(case, f"`{latency}`", len(values[0]), *cells))
+    headings = (
+        *("models", "latency model", "runs"),
+        *("TPOT median", "magnitude", "mean", "TTFT median", "magnitude", "mean"),
+    )
+    return _table_of(headings, lines, right=tuple(range(2, 9)))
+
+
+def _has_experts(model: str, gpu: str) -> bool:
+    return _served(model, gpu)[1] == model_class(moe=True)
+
+
 def _one_left_out() -> str:
     """Return what scripts/fit_front_end.py found without each model and each GPU, on what it had left out."""
     fit = json.loads(FRONT_END.read_text(encoding="utf-8"))
@@ -424,6 +476,7 @@ def _facts(found: Validations) -> dict[str, str]:
     other = (HELD_OUT, ~SAME_HARNESS, pl.col("model").str.contains("8B"))
     return {
         "points_runs": str(points.runs.height),
+        "table_seed": str(TABLE_SEED),
         "eager_factor": _eager_factor(),
         "fitted_batches": ", ".join(map(str, SWEEP_BATCHES)),
         "small_opt": percent(bias(small), sign=True),

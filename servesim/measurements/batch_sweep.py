@@ -6,12 +6,12 @@ All requests are sent at once, and ``max_num_seqs`` is what is swept. Only the r
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from servesim.errors import TraceError
 from servesim.measurements.checks import check_measured
@@ -28,8 +28,20 @@ one sequence at a time is the mean context, prompt + E[o^2] / (2 E[o]), over the
 PROMPT_CV = 1.0
 """Of prompt lengths, by judgement: their mean of 111 tokens matters little beside 300 of output."""
 
-CONTEXT_TOKENS = 2048
-"""Longest sequence: OPT's limit, which bounds the outputs of all four models."""
+ENGINE = {
+    "version": "vllm-v0",
+    "max_model_len": 2048,
+    "chunked_prefill": False,
+    "prefill_only_steps": True,
+}
+"""What the authors' logs say (``background/*/server_out_0.log`` of github.com/FerranAgulloLopez/vLLMBatchingMemoryGap).
+
+That is vLLM 0.5.2.dev1210+g6f078ea3c, of autumn 2024 after 0.6.3, with ``max_model_len=2048`` and
+``chunked_prefill_enabled=False``: prompts have steps of their own, of up to 2,048 tokens.
+"""
+
+PROMPT_TOKENS, CONTEXT_TOKENS = 1024, 2048
+"""Longest prompt, and longest sequence: vLLM's benchmark leaves longer ones of ShareGPT out."""
 
 
 def is_batch_sweep(path: Path) -> bool:
@@ -68,13 +80,13 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
             model=model,
             gpu="h100-sxm-64gb",
             engine="vllm",
-            settings={"max_num_seqs": batch, "version": "vllm-v0"},
+            settings={"max_num_seqs": batch, **ENGINE},
         ),
         requests=_load(model, row["n"], row["inp"] / row["n"], row["out"] / row["n"]),
         metrics=metrics,
         notes=(
             "lengths of single requests are drawn: lognormal, with the measured mean and KV use",
-            "the engine's version is not recorded: by its date, vLLM V0",
+            "engine settings are those of the authors' server logs, which the file does not hold",
         ),
     )
 
@@ -82,8 +94,8 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
 def _load(model: str, count: int, prompt_mean: float, output_mean: float) -> pl.DataFrame:
     """Return lengths drawn with the given means: the same ones for all batches of a model."""
     rng = stream(0, f"batch_sweep.{model}")
-    prompt = _lognormal(rng, count, prompt_mean, PROMPT_CV, CONTEXT_TOKENS // 2)
-    output = _lognormal(rng, count, output_mean, OUTPUT_CV.get(model, 0.85), CONTEXT_TOKENS // 2)
+    prompt = _lognormal(rng, count, prompt_mean, PROMPT_CV, np.full(count, PROMPT_TOKENS))
+    output = _lognormal(rng, count, output_mean, OUTPUT_CV.get(model, 0.85), CONTEXT_TOKENS - prompt)
     return pl.DataFrame(
         {
             "arrival_s": pl.repeat(0.0, count, eager=True),
@@ -93,11 +105,28 @@ def _load(model: str, count: int, prompt_mean: float, output_mean: float) -> pl.
     )
 
 
-def _lognormal(rng: np.random.Generator, count: int, mean: float, cv: float, most: int) -> list[int]:
-    """Return whole numbers from 1 to *most* with this mean: clipping is made up for by scaling."""
-    sigma = math.sqrt(math.log1p(cv * cv))
-    drawn = np.exp(sigma * rng.standard_normal(count))
-    scale = mean / drawn.mean()
-    for _ in range(20):
-        scale *= mean / np.clip(drawn * scale, 1, most).mean()
-    return [int(value) for value in np.rint(np.clip(drawn * scale, 1, most))]
+def _lognormal(
+    rng: np.random.Generator, count: int, mean: float, cv: float, most: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return whole numbers from 1 to *most* with this mean and coefficient of variation.
+
+    What clipping takes from both is made up for, by scaling and by drawing wider.
+    """
+    normal = rng.standard_normal(count)
+
+    def clipped(sigma: float) -> NDArray[np.float64]:
+        drawn = np.exp(sigma * normal)
+        scale = mean / drawn.mean()
+        for _ in range(20):
+            scale *= mean / np.clip(drawn * scale, 1, most).mean()
+        return np.clip(drawn * scale, 1, most)
+
+    narrow, wide = 0.0, 3.0
+    for _ in range(30):
+        sigma = (narrow + wide) / 2
+        lengths = clipped(sigma)
+        if lengths.std() < cv * lengths.mean():
+            narrow = sigma
+        else:
+            wide = sigma
+    return np.rint(clipped(wide)).astype(np.int64)

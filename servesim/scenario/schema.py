@@ -7,6 +7,7 @@ dict.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -36,6 +37,7 @@ from servesim.scenario.checks import (
     check_speculation,
 )
 from servesim.scenario.components import path_context, path_text, resolve_component, resolve_workload
+from servesim.scenario.problems import shown
 from servesim.scenario.slots import SLOTS
 from servesim.workload.spec import WorkloadSpec
 
@@ -176,9 +178,9 @@ class EngineSpec(_Section):
     step_noise_cv: float = Field(
         default=0.0,
         ge=0,
-        le=10,
+        le=1,
         description="Coefficient of variation of a random factor, lognormal of mean 1, on the times of each run of "
-        "identical steps; 0: none (docs/model/step-noise.md).",
+        "identical steps, 0.05 being 5 %; 0: none (docs/model/step-noise.md).",
     )
     speculative: SpeculativeSpec | None = Field(
         default=None, description="Speculative decoding; null: none (docs/model/speculative-decoding.md)."
@@ -244,7 +246,12 @@ class EngineSpec(_Section):
     @field_validator("front_end", mode="before")
     @classmethod
     def _may_be_none(cls, value: Any) -> Any:
-        return asdict(NO_FRONT_END) if value == "none" else value
+        if value == "none":
+            return asdict(NO_FRONT_END)
+        if not isinstance(value, Mapping | FrontEndSpec):
+            keys = ", ".join(FrontEndSpec.model_fields)
+            raise ValueError(f"unknown value (got {shown(value)}). expected none, or the keys {keys}.")
+        return value
 
     @field_validator("version", mode="after")
     @classmethod

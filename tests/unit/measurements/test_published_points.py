@@ -7,6 +7,7 @@ import pytest
 
 from servesim.errors import TraceError
 from servesim.measurements import read_measured
+from servesim.measurements.batch_sweep import OUTPUT_CV
 from servesim.validation.splits import configuration_split, sweep_split
 
 SWEEP = "calibration/batch_curves/vllm_h100_64gb_batch_sweep.parquet"
@@ -26,6 +27,22 @@ def test_the_sweep_has_its_54_runs_with_their_mean_lengths(shared):
         assert run.requests["prompt_tokens"].mean() == pytest.approx(fact["inp"] / 2000, rel=0.005)
         assert run.requests["output_tokens"].mean() == pytest.approx(fact["out"] / 2000, rel=0.005)
         assert run.metrics["itl_s_mean"] == fact["itl"] / 1e3
+
+
+def test_lengths_of_the_sweep_spread_as_its_kv_use_implies(shared):
+    """As far as the longest sequence of the benchmark lets them: 1,024 tokens of prompt, 2,048 with the output."""
+    for run in read_measured(shared(SWEEP)):
+        prompt, output = run.requests["prompt_tokens"], run.requests["output_tokens"]
+        assert prompt.is_between(1, 1024).all()
+        assert output.min() >= 1 and (prompt + output).max() <= 2048
+        assert output.std(ddof=0) / output.mean() == pytest.approx(OUTPUT_CV[run.deployment.model], rel=0.005)
+
+
+def test_the_engine_of_the_sweep_is_that_of_its_logs(shared):
+    """Prompts have steps of their own in vLLM V0."""
+    settings = [run.deployment.settings for run in read_measured(shared(SWEEP))]
+    assert all(each["prefill_only_steps"] and not each["chunked_prefill"] for each in settings)
+    assert {each["max_model_len"] for each in settings} == {2048}
 
 
 def test_batches_of_the_sweep_are_split_as_published(shared):

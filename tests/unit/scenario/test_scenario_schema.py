@@ -97,9 +97,28 @@ def test_a_cluster_has_a_pool(minimal):
         ClusterSpec(pools=[])
 
 
-@pytest.mark.parametrize("cv", ["-0.1", ".inf", ".nan", "11", "'0.1'"])
+@pytest.mark.parametrize("cv", ["-0.1", ".inf", ".nan", "1.01", "5", "'0.1'"])
 def test_noise_that_is_none_is_refused(minimal, file, cv):
-    """A coefficient of variation is a number from 0 to 10."""
+    """A coefficient of variation is a number from 0 to 1: one that was meant in percent is refused."""
     text = minimal.replace("replicas: 2}", "replicas: 2, engine: {step_noise_cv: " + cv + "}}")
     with pytest.raises(ScenarioError, match="step_noise_cv"):
+        load_scenario(file(text))
+
+
+def test_noise_may_be_as_large_as_the_step(minimal, file):
+    """The bounds themselves are allowed, and the message names them."""
+    for cv in ("0", "1"):
+        load_scenario(
+            file(minimal.replace("replicas: 2}", "replicas: 2, engine: {step_noise_cv: " + cv + "}}"))
+        )
+    with pytest.raises(ScenarioError, match=r"step_noise_cv: too large \(got 5\). expected at most 1"):
+        load_scenario(file(minimal.replace("replicas: 2}", "replicas: 2, engine: {step_noise_cv: 5}}")))
+
+
+@pytest.mark.parametrize("value", ["foo", "3", "[]", "null", "true"])
+def test_a_front_end_that_is_no_block_names_none(minimal, file, value):
+    """Besides a block of keys the front end may be none, and the message says so."""
+    text = minimal.replace("replicas: 2}", "replicas: 2, engine: {front_end: " + value + "}}")
+    expected = r"engine.front_end: unknown value \(got .+\). expected none, or the keys workers, request_s, "
+    with pytest.raises(ScenarioError, match=expected):
         load_scenario(file(text))
