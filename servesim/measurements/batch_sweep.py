@@ -119,7 +119,8 @@ def _lognormal(
         scale = mean / drawn.mean()
         for _ in range(20):
             scale *= mean / np.clip(drawn * scale, 1, most).mean()
-        return np.clip(drawn * scale, 1, most)
+        found: NDArray[np.float64] = np.clip(drawn * scale, 1, most)
+        return found
 
     narrow, wide = 0.0, 3.0
     for _ in range(30):
