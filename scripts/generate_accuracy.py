@@ -473,6 +473,7 @@ def _facts(found: Validations) -> dict[str, str]:
     points, sweep = found.points, found.sweep
     small = errors(sweep, "itl_s_mean", BATCH <= 32, pl.col("model").str.starts_with("opt"))
     large = errors(sweep, "itl_s_mean", BATCH >= SATURATED_BATCH, pl.col("model").str.starts_with("llama"))
+    full = (HELD_OUT, BATCH > SATURATED_BATCH, pl.col("model") == "opt-1.3b")
     other = (HELD_OUT, ~SAME_HARNESS, pl.col("model").str.contains("8B"))
     return {
         "points_runs": str(points.runs.height),
@@ -481,6 +482,7 @@ def _facts(found: Validations) -> dict[str, str]:
         "fitted_batches": ", ".join(map(str, SWEEP_BATCHES)),
         "small_opt": percent(bias(small), sign=True),
         "large_llama": percent(bias(large), sign=True),
+        "large_opt": percent(bias(errors(found.calibrated, "itl_s_mean", *full)), sign=True),
         "other_runs": str(len(errors(points, "tpot_s_mean", *other))),
         "other_tpot": percent(bias(errors(points, "tpot_s_mean", *other)), sign=True),
         "other_ttft": percent(bias(errors(points, "ttft_s_mean", *other)), sign=True),
