@@ -134,7 +134,7 @@ def one_step(
             n = min(s.to_prefill, budget)
             if n < s.to_prefill and not settings.chunked_prefill:
                 return
-            if blocks(n, settings) > free():
+            if blocks(n, settings) > free() - (settings.watermark_blocks if running else 0):
                 return
             waiting.pop(0)
             running.append(s)

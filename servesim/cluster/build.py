@@ -163,6 +163,7 @@ def _engine(spec: PoolSpec, device: Gpu, *, kv_blocks: int, context_tokens: int)
         max_num_batched_tokens=groups * settings.max_num_batched_tokens,
         kv_block_tokens=settings.kv_block_tokens,
         kv_blocks=groups * kv_blocks,
+        watermark_blocks=groups * int(settings.kv_watermark_ratio * kv_blocks),
         context_limit=min(max_model_len, kv_blocks * settings.kv_block_tokens + 1 - spare),
         chunked_prefill=settings.chunked_prefill,
         prefill_only_steps=settings.prefill_only_steps,

@@ -15,6 +15,8 @@ class Engine:
     ----------
     kv_blocks
         KV-cache blocks of one replica.
+    watermark_blocks
+        Blocks that the admission of a request must leave free while others run.
     context_limit
         Most tokens of prompt and output together: the model length or one more than the KV cache holds (the last
         token is never written), whichever is less. A longer prompt is rejected, an output is cut there.
@@ -34,6 +36,7 @@ class Engine:
     kv_blocks: int
     context_limit: int
     encoder_s_per_token: float = 0.0
+    watermark_blocks: int = 0
     chunked_prefill: bool = True
     prefill_only_steps: bool = False
     leap: bool = True

@@ -127,6 +127,7 @@ class Replica(PagedMemory):
         self.prefill_blocks = 0  # held by requests that prefill
         # Most blocks that the chunks of one step can take: memory cannot bind a step that leaves as many free.
         self.step_blocks = engine.max_num_batched_tokens // engine.kv_block_tokens + engine.max_num_seqs
+        self.step_blocks += engine.watermark_blocks
         self.capacity_tokens = engine.kv_blocks * engine.kv_block_tokens
         self.kv_blocks_used_max = 0
 
@@ -469,7 +470,7 @@ class Replica(PagedMemory):
                     break
                 chunk = budget
             blocks = -(-chunk // self.block_tokens)
-            if blocks > free:
+            if blocks > (free - self.engine.watermark_blocks if running else free):
                 break
             queue.pop()
             running[request] = None

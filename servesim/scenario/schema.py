@@ -196,6 +196,13 @@ class EngineSpec(_Section):
         description="Blocks in the KV cache of one replica; null: computed from GPU memory. What vLLM calls "
         "num_gpu_blocks_override.",
     )
+    kv_watermark_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the KV blocks that admitting a request must leave free while others run, 0-1: the "
+        "watermark of vLLM's V0 engine, 0.01 there.",
+    )
     async_scheduling: bool | None = Field(
         default=None,
         description="Whether the host prepares the next step while the GPU computes this one; null: as the "

@@ -126,6 +126,7 @@ def engines(draw: st.DrawFn) -> dict[str, Any]:
         "max_num_batched_tokens": budget,
         "kv_block_tokens": block_tokens,
         "kv_blocks": max(2, draw(st.sampled_from([48, 64, 96, 640])) // block_tokens),
+        "kv_watermark_ratio": draw(st.sampled_from([0.0, 0.0, 0.05])),
         "max_model_len": None if chunked else budget,
         "chunked_prefill": chunked,
         "prefill_only_steps": not chunked and draw(st.booleans()),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from harness import Linear, engine, run
 
@@ -82,6 +84,21 @@ def test_prefill_only_steps_hold_decodes_up():
     result = run([(0.0, 4, 5), (1.5, 4, 1)], settings=settings)
     assert result.times("first_token_s") == [1.0, 3.0]
     assert result.times("finished_s") == [6.0, 3.0]
+
+
+def test_admission_leaves_the_watermark_free():
+    """The first takes five of ten blocks, the second needs three: what is left meets a watermark of two, not three."""
+    settings = engine(kv_block_tokens=1, kv_blocks=10, context_limit=11)
+    work = [(0.0, 5, 3), (0.0, 3, 1)]
+    assert run(work, settings=settings).times("scheduled_s") == [0.0, 0.0]
+    assert run(work, settings=replace(settings, watermark_blocks=2)).times("scheduled_s") == [0.0, 0.0]
+    assert run(work, settings=replace(settings, watermark_blocks=3)).times("scheduled_s") == [0.0, 3.0]
+
+
+def test_the_watermark_holds_no_lone_request_up():
+    """With nothing running, a prompt as long as the cache is admitted: it could never be otherwise."""
+    settings = engine(kv_block_tokens=1, kv_blocks=10, context_limit=11, watermark_blocks=9)
+    assert run([(0.0, 10, 1)], settings=settings).times("finished_s") == [1.0]
 
 
 def test_seats_limit_the_batch():
