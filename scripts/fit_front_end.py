@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from servesim.catalog.gpus import gpu
 from servesim.measurements import MeasuredRun, read_measured
+from servesim.measurements.silicon import OTHER_HARNESS
 from servesim.validation import validate
 from servesim.validation.splits import configuration_split
 
@@ -34,9 +35,6 @@ POINTS = ROOT.parent / "shared" / "calibration" / "batch_curves" / "silicon_e2e_
 ENGINES = ROOT / "servesim" / "catalog" / "engines.toml"
 CLOCKS = ROOT / "servesim" / "latency" / "fitted" / "clocks.toml"
 RESULT = Path(__file__).with_name("front_end.json")
-
-OTHER_HARNESS = "0.12.0"
-"""Version of vLLM whose points come from a harness of unknown settings."""
 
 SHARE = "latency.sustained_share"
 

@@ -114,8 +114,8 @@ def sections(gpu: str, shares: Sequence[Share]) -> Iterator[Section]:
         ("prefill", e.Prefill, predict_prefill, PREFILL_SEARCH),
     ):
         predict = partial(predict_attention, peaks=peaks("bf16"))
-        table = attention(shares, decode=name == "decode")
-        yield Section(name=f"{name}.bf16", kind=kind, table=table, predict=predict, **search)
+        if (table := attention(shares, decode=name == "decode")) is not None:
+            yield Section(name=f"{name}.bf16", kind=kind, table=table, predict=predict, **search)
 
 
 def gemm(shares: Sequence[Share], dtype: str) -> Table | None:
@@ -123,20 +123,22 @@ def gemm(shares: Sequence[Share], dtype: str) -> Table | None:
     found = []
     for share in shares:
         dense = share.rows("dense")
-        assert dense is not None
+        if dense is None:
+            continue
         rows = dense.filter(pl.col("operator").str.ends_with(f" {dtype}"))
         shape = rows["operator"].str.extract_groups(r"matrix (?<n>\d+) x (?<k>\d+)").struct.unnest()
         found.append(rows.select("time_s", m="tokens").hstack(shape.cast(pl.Float64)))
-    return _table(pl.concat(found), ("m", "n", "k"))
+    return _table(found, ("m", "n", "k"))
 
 
-def attention(shares: Sequence[Share], *, decode: bool) -> Table:
+def attention(shares: Sequence[Share], *, decode: bool) -> Table | None:
     """Return decodes, or chunks, without windows."""
     found = []
     for share in shares:
         model = share.facts["model"]
         rows = share.rows("attention")
-        assert rows is not None
+        if rows is None:
+            continue
         rows = rows.filter(pl.col("window") == 0, (pl.col("chunk") == 0) == decode)
         if not decode:
             rows = rows.filter(pl.col("sequences") == 0)
@@ -155,9 +157,7 @@ def attention(shares: Sequence[Share], *, decode: bool) -> Table:
             )
         )
     chunks = ("sequences", "tokens", "start", "heads", "head_dim")
-    table = _table(pl.concat(found), ("sequences", "context", "token_bytes") if decode else chunks)
-    assert table is not None
-    return table
+    return _table(found, ("sequences", "context", "token_bytes") if decode else chunks)
 
 
 def experts(shares: Sequence[Share]) -> Table | None:
@@ -179,14 +179,14 @@ def experts(shares: Sequence[Share]) -> Table | None:
                 weights=pl.lit(3.0 * hidden * moe.intermediate_size / share.ranks),
             )
         )
-    return _table(pl.concat(found), ("pairs", "visited", "hidden", "weights")) if found else None
+    return _table(found, ("pairs", "visited", "hidden", "weights"))
 
 
-def _table(frame: pl.DataFrame, columns: Sequence[str]) -> Table | None:
-    """Return one row for each shape: shares of several models have some in common."""
-    if frame.is_empty():
+def _table(found: Sequence[pl.DataFrame], columns: Sequence[str]) -> Table | None:
+    """Return one row for each shape, since shares of several models have some in common; None: there is none."""
+    if not any(frame.height for frame in found):
         return None
-    frame = frame.group_by(columns).agg(pl.col("time_s").median()).sort(columns)
+    frame = pl.concat(found).group_by(columns).agg(pl.col("time_s").median()).sort(columns)
     return Table(
         {name: frame[name].cast(pl.Float64).to_numpy() for name in columns}, frame["time_s"].to_numpy()
     )

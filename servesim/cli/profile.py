@@ -59,7 +59,8 @@ def list_plan(subject: Subject, method: Method, *, as_json: bool) -> int:
             hint="such as --gpu h100-sxm",
         )
     ranks, found = ranks_of(subject.tensor_parallel), gpu(subject.gpu)
-    joint = (method.attention or default_attention(found)) != "sdpa"
+    windows = _model(subject).sliding_layers > 0
+    joint = (method.attention or default_attention(found, windows=windows)) != "sdpa"
     plan = _planned(subject, found, gpus=max(ranks), joint=joint, windows=joint)
     tables = estimates(plan, method.stopping())
     seconds = sum(table.seconds for table in tables) + loads_s(method.load_s)
@@ -80,10 +81,10 @@ def profile_gpu(subject: Subject, method: Method, *, out: Path | None, as_json: 
     from servesim.profiler.torch_device import open_device
 
     stopping = method.stopping()
-    _model(subject)
+    windows = _model(subject).sliding_layers > 0
     if out is None:
         raise ServesimError("--out: missing. expected a folder for the tables, or --dry-run")
-    with open_device(seed=method.seed, attention=method.attention) as device:
+    with open_device(seed=method.seed, attention=method.attention, windows=windows) as device:
         facts = device.facts()
         found = gpu_of(facts) if subject.gpu is None else gpu(subject.gpu)
         check_gpu(facts, found)

@@ -107,7 +107,7 @@ def profile(
 ) -> int:
     """Measure the kernels of a model on the GPU of this machine.
 
-    Writes tables of matrices, attention, experts, sums over GPUs and power, which the latency model table reads.
+    Writes tables of matrices, attention, experts and sums over GPUs, which the latency model table reads, and power.
     Needs PyTorch (pip install 'servesim[profile]') and an NVIDIA GPU. Ctrl-C loses nothing.
     """
     from servesim.cli.profile import Method, Subject, list_plan, profile_gpu

@@ -53,3 +53,8 @@ class Engine:
     def slot_tokens(self) -> int:
         """Slots of the KV cache that a step needs beyond the context of every decoding sequence."""
         return 1 if self.speculative is None else self.speculative.slot_tokens
+
+    @property
+    def step_blocks(self) -> int:
+        """Most blocks that the chunks of one step can take, watermark included: with as many free memory binds none."""
+        return self.max_num_batched_tokens // self.kv_block_tokens + self.max_num_seqs + self.watermark_blocks

@@ -125,9 +125,7 @@ class Replica(PagedMemory):
         )  # enough for its next step, on top of its context
         self.by_residue = [0] * engine.kv_block_tokens  # decoding requests, as in leap.blocks_held
         self.prefill_blocks = 0  # held by requests that prefill
-        # Most blocks that the chunks of one step can take: memory cannot bind a step that leaves as many free.
-        self.step_blocks = engine.max_num_batched_tokens // engine.kv_block_tokens + engine.max_num_seqs
-        self.step_blocks += engine.watermark_blocks
+        self.step_blocks = engine.step_blocks
         self.capacity_tokens = engine.kv_blocks * engine.kv_block_tokens
         self.kv_blocks_used_max = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib.resources import files
 from math import inf
 from pathlib import Path
@@ -18,23 +19,20 @@ from servesim.latency.efficiency import (
     Experts,
     Gemm,
     Prefill,
-    coefficient_names,
 )
 
 SHIPPED = ("h200-sxm-profile",)
 """Files that come with servesim: what ``servesim profile`` measured on an H200."""
 
-KINDS: dict[str, type[Any]] = {
-    "gemm": Gemm,
-    "experts": Experts,
-    "decode": Decode,
-    "prefill": Prefill,
-    "latent_decode": Decode,
-    "latent_prefill": Prefill,
+SECTIONS: dict[str, type[Any]] = {
+    **{f"gemm.{dtype}": Gemm for dtype in ("bf16", "fp8", "nvfp4", "fp32", "tf32")},
+    **{f"experts.{dtype}": Experts for dtype in ("bf16", "fp8", "nvfp4", "int4", "mxfp4")},
+    **{f"{latent}decode.{dtype}": Decode for latent in ("", "latent_") for dtype in ("bf16", "fp8")},
+    **{f"{latent}prefill.{dtype}": Prefill for latent in ("", "latent_") for dtype in ("bf16", "fp8")},
     "all_reduce": AllReduce,
     "elementwise": Elementwise,
 }
-"""Sections by what stands before the dot."""
+"""What a file may have: kernels by the format that they compute in, attention by that of the KV cache."""
 
 BEYOND_PEAK = ("cache_share", "critical_share")
 """Shares that may exceed 1: they are none of a peak."""
@@ -76,11 +74,13 @@ def read_coefficients(path: Path, gpu: Gpu) -> dict[str, dict[str, Any]]:
 
 
 def _check(section: str, values: Any, path: Path) -> None:
-    kind = KINDS.get(section.partition(".")[0])
+    kind = SECTIONS.get(section)
     where = f"{path}: {section}"
     if kind is None or not isinstance(values, Mapping):
-        raise ScenarioError(f"{where}: unknown. expected one of {', '.join(KINDS)}")
-    for name in coefficient_names(kind):
+        raise ScenarioError(
+            f"{where}: unknown. expected one of {', '.join(SECTIONS)}", hint=nearest(section, SECTIONS)
+        )
+    for name in [field.name for field in fields(kind)]:
         value = values.get(name)
         least = -1.0 if name == "contention" else 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < inf:
@@ -92,5 +92,9 @@ def _check(section: str, values: Any, path: Path) -> None:
             raise ScenarioError(
                 f"{where}: {name}: beats the peak (got {value!r}). expected a share of 1 at most"
             )
-        if ((share and name != "wave_share") or name == "overlap") and not value > 0:
+        if share and name != "wave_share" and not value > 0:
             raise ScenarioError(f"{where}: {name}: no rate (got {value!r}). expected more than 0")
+        if name == "overlap" and value < 1:
+            raise ScenarioError(
+                f"{where}: overlap: slower than one after the other (got {value!r}). expected 1 or more"
+            )

@@ -176,17 +176,6 @@ class Elementwise:
 Coefficients = TypeVar("Coefficients", Gemm, Experts, Decode, Prefill, Mixed, AllReduce, Elementwise)
 
 
-def coefficient_names(kind: type[Any]) -> list[str]:
-    """Return the names of the coefficients of *kind*.
-
-    Examples
-    --------
-    >>> coefficient_names(Elementwise)
-    ['launch_s', 'cache_share', 'memory_share']
-    """
-    return [field.name for field in fields(kind)]
-
-
 def scaled(coefficients: Coefficients, scale: float) -> Coefficients:
     """Return *coefficients* that make everything take *scale* times as long, but never beat a peak."""
     changed: dict[str, float] = {}
@@ -310,6 +299,19 @@ def ring_s(message_bytes: Numbers, ranks: int, link_bytes_per_s: float) -> Any:
     0.005
     """
     return 2.0 * (ranks - 1) / ranks * message_bytes / link_bytes_per_s
+
+
+def with_shared_s(
+    routed_s: Any, shared_s: Any, *, shared_bytes: float, bytes_per_s: float, beside: Any
+) -> Any:
+    """Return the time of routed and shared experts together, side by side where *beside* says so.
+
+    What the shared ones read still takes its time then, their starts do not.
+    """
+    import numpy as np
+
+    beside_s = np.maximum(routed_s + shared_bytes / bytes_per_s, shared_s)
+    return np.where(beside, beside_s, routed_s + shared_s)
 
 
 def elementwise_s(c: Elementwise, peaks: Peaks, moved_bytes: Numbers, kernels: float) -> Any:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from math import log2
 from typing import Any
 
+import numpy as np
+
 from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
@@ -19,7 +21,14 @@ from servesim.latency.attention import AttentionPrices
 from servesim.latency.coefficients import KernelCoefficients, compute_dtype, sustained_share
 from servesim.latency.collective_costs import Exchange, collectives
 from servesim.latency.efficiency import Mixed, Peaks
-from servesim.latency.operators import Attention, Matrix, RoutedExperts, operators
+from servesim.latency.operators import (
+    Attention,
+    Matrix,
+    RoutedExperts,
+    operators,
+    shared_stream_tokens,
+    weight_bytes,
+)
 from servesim.profiles import AttentionProfile, Grid, LayerProfile
 from servesim.profiles.aiconfigurator import OperatorTables
 from servesim.profiles.grid import ragged_grid, total
@@ -61,9 +70,10 @@ class _Costs:
     def profile(self, exchange: Exchange) -> LayerProfile:
         """Return all of them as a profile of layers, those that count by tokens as totals of a step."""
         ops, context = self._operators, self._context
-        per_step = {f"matrix {i}": self._matrix(matrix) for i, matrix in enumerate(ops.matrices)}
+        apart = [matrix for matrix in ops.matrices if not matrix.shared]
+        per_step = {f"matrix {i}": self._matrix(matrix) for i, matrix in enumerate(apart)}
         if ops.experts:
-            per_step["experts"] = self._experts(ops.experts)
+            per_step["experts"] = self._all_experts(ops.experts)
         per_step["elementwise"] = self._elementwise()
         window = context.model.sliding_window_tokens if context.model.sliding_layers else None
         attention = self._latent() if context.model.mla else self._attention(None)
@@ -131,6 +141,25 @@ class _Costs:
             )
             for m, measured_s in known[shape]
         )
+
+    def _all_experts(self, experts: RoutedExperts) -> Grid:
+        """Return the time of the experts of all layers, routed and shared ones."""
+        routed = self._experts(experts)
+        shared = [matrix for matrix in self._operators.matrices if matrix.shared]
+        if not shared:
+            return routed
+        both = [routed, total([self._matrix(matrix) for matrix in shared])]
+        most = shared_stream_tokens(self._context.gpu)
+        tokens = sorted({most, most + 1, *(point for grid in both for point in grid.axes["tokens"])})
+        routed_s, shared_s = (np.array([grid(point) for point in tokens]) for grid in both)
+        together_s = efficiency.with_shared_s(
+            routed_s,
+            shared_s,
+            shared_bytes=weight_bytes(shared),
+            bytes_per_s=self._context.gpu.memory_bandwidth_bytes_per_s,
+            beside=np.array(tokens) <= most,
+        )
+        return Grid({"tokens": tokens}, together_s)
 
     def _experts(self, experts: RoutedExperts) -> Grid:
         """Return the time of the routed experts of all layers, by tokens of one data-parallel group.

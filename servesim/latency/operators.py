@@ -6,9 +6,11 @@ Shapes only, after what vLLM fuses: one matrix for queries, keys and values, one
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from servesim.catalog import ModelArchitecture, Parallelism
+from servesim.catalog import Gpu, ModelArchitecture, Parallelism
+from servesim.catalog.dtypes import BYTES_PER_ELEMENT
 from servesim.latency.efficiency import ACTIVATION_BYTES
 
 
@@ -16,7 +18,7 @@ from servesim.latency.efficiency import ACTIVATION_BYTES
 class Matrix:
     """Multiplications with weights of *n* x *k*, *count* times in a step, on every token (or every sequence).
 
-    *shared* are those of shared experts, which run beside the routed ones: `SHARED_STREAM_TOKENS`.
+    *shared* are those of shared experts, which run beside the routed ones: `shared_stream_tokens`.
     """
 
     n: float
@@ -137,6 +139,17 @@ LATENT_ATTENTION_KERNELS = 5
 SHARED_STREAM_TOKENS = 256
 """Most tokens for which vLLM runs shared experts on a stream of their own, on NVIDIA's GPUs: pull requests 26440, which
 measured 5.7 % less per token of DeepSeek-R1 on eight B200, and 28406."""
+
+
+def weight_bytes(matrices: Iterable[Matrix]) -> float:
+    """Return what the weights of *matrices* take, all layers together."""
+    return sum(matrix.count * matrix.n * matrix.k * BYTES_PER_ELEMENT[matrix.dtype] for matrix in matrices)
+
+
+def shared_stream_tokens(gpu: Gpu) -> int:
+    """Return the most tokens for which shared experts run beside the routed ones on *gpu*; 0: they never do."""
+    return 0 if gpu.generation.startswith("cdna") else SHARED_STREAM_TOKENS
+
 
 JOINT_NORM_KERNELS = 2
 """The squares' sums, and the scaling, of queries and keys that are normalised over all heads at once."""

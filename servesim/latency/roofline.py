@@ -27,8 +27,9 @@ from servesim.latency.efficiency import (
     experts_s,
     gemm_s,
     scaled,
+    with_shared_s,
 )
-from servesim.latency.operators import SHARED_STREAM_TOKENS, Matrix, RoutedExperts, operators
+from servesim.latency.operators import Matrix, RoutedExperts, operators, shared_stream_tokens, weight_bytes
 from servesim.latency.parallel import Price
 from servesim.latency.pricing import StepPrices
 
@@ -87,7 +88,7 @@ class Roofline:
 
     def __repr__(self) -> str:
         names = (*SCALES, "sustained_share", "coefficients")
-        return f"Roofline({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+        return f"Roofline({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def reset(self, context: LatencyContext) -> None:
         """Work out every price that depends on no length; those per token count are filled in when needed.
@@ -118,13 +119,12 @@ class Roofline:
         self.drafter = self._drafter(context)
         self.price = StepPrices(self, context, drafter=self.drafter).price  # type: ignore[assignment]  # a call less for each step
 
-    @staticmethod
-    def _drafter(context: LatencyContext) -> Roofline | None:
-        """Return the costs of the smaller model that drafts for this one, as fitted; None where none does."""
+    def _drafter(self, context: LatencyContext) -> Roofline | None:
+        """Return the costs of the smaller model that drafts for this one, scales left out; None where none does."""
         draft = context.speculation.draft if context.speculation else None
         if draft is None:
             return None
-        drafter = Roofline()
+        drafter = Roofline(sustained_share=self.sustained_share, coefficients=self.coefficients)
         drafter.reset(replace(context, model=draft, speculation=None))
         return drafter
 
@@ -196,23 +196,19 @@ class Roofline:
         )
 
     def _all_experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
-        """Return the time of the experts of all layers, routed and shared ones.
-
-        With few tokens they run side by side: what the shared ones read still takes its time, their starts do not.
-        """
-        import numpy as np
-
+        """Return the time of the experts of all layers, routed and shared ones."""
         routed_s = experts.count * self._experts_s(experts, tokens)
         shared = [matrix for matrix in self._operators.matrices if matrix.shared]
         if not shared:
             return routed_s
         shared_s = sum(matrix.count * self._matrix_s(matrix, tokens) for matrix in shared)
-        if self._context.gpu.generation.startswith("cdna"):
-            return routed_s + shared_s
-        read_bytes = sum(m.count * m.n * m.k * BYTES_PER_ELEMENT[m.dtype] for m in shared)
-        read_s = read_bytes / self._context.gpu.memory_bandwidth_bytes_per_s
-        beside_s = np.maximum(routed_s + read_s, shared_s)
-        return np.where(tokens <= SHARED_STREAM_TOKENS, beside_s, routed_s + shared_s)
+        return with_shared_s(
+            routed_s,
+            shared_s,
+            shared_bytes=weight_bytes(shared),
+            bytes_per_s=self._context.gpu.memory_bandwidth_bytes_per_s,
+            beside=tokens <= shared_stream_tokens(self._context.gpu),
+        )
 
     def _experts_s(self, experts: RoutedExperts, tokens: Any) -> Any:
         """Return the time of a layer's experts on the GPU that has the most of them to do."""

@@ -99,11 +99,11 @@ def _run(row: dict[str, Any], path: Path) -> MeasuredRun:
 
 
 def _recipe(row: dict[str, Any]) -> Recipe:
-    """Return how the harness started the engine; vLLM's defaults where it is not known."""
+    """Return how the harness started the engine; vLLM's defaults, and the point's labels, where it is not known."""
     source = row["silicon_data_source"]
     found = re.search(r"measured=(\d{4}-\d{2}-\d{2})", source)
     model = row["model_path"].rpartition("/")[2]
-    return recipe(model, row["system"], row["precision"], found and found[1]) or Recipe()
+    return recipe(model, row["system"], row["precision"], found and found[1]) or Recipe(groups=True)
 
 
 def _parallelism(row: dict[str, Any], how: Recipe) -> tuple[int, int, int]:

@@ -33,9 +33,13 @@ SETTLE_S = 2.0
 STATES = 3
 
 
-def default_attention(gpu: Gpu) -> str:
-    """Return whose attention would be measured on *gpu*, if all of `servesim.profiler.torch_attention` were there."""
-    return "sdpa" if gpu.generation in ("hopper", "blackwell", "volta") else "flash-attn"
+def default_attention(gpu: Gpu, *, windows: bool) -> str:
+    """Return whose attention would be measured on *gpu*, if all of `servesim.profiler.torch_attention` were there.
+
+    *windows* says whether the model has sliding ones, which ``sdpa`` has not.
+    """
+    newest = gpu.generation in ("hopper", "blackwell")
+    return "sdpa" if gpu.generation == "volta" or (newest and not windows) else "flash-attn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

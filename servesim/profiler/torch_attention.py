@@ -26,7 +26,7 @@ Normal = Callable[..., Any]
 """Makes normal random numbers of a shape, in 16 bits."""
 
 NAMES = ("flash-attn", "varlen", "sdpa")
-"""In the order of preference, before Hopper."""
+"""In the order of preference, before Hopper and for models with sliding windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class Attentions:
     call: Callable[[Attention, Normal], Call]
 
 
-def attentions(torch: Any, kind: str, name: str | None) -> Attentions:
-    """Return the attention called *name* on *kind*, or the first that is there.
+def attentions(torch: Any, kind: str, name: str | None, *, windows: bool = False) -> Attentions:
+    """Return the attention called *name* on *kind*, or the first that is there, and has sliding *windows* if need be.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def attentions(torch: Any, kind: str, name: str | None) -> Attentions:
     there = _there(torch, kind)
     if name is not None and name not in there:
         raise ServesimError(f"--attention: {name} is not there (got {', '.join(there)}). expected it")
-    chosen = name or there[0]
+    windowed = [each for each in there if each != "sdpa"] if windows else []
+    chosen = name or (windowed or there)[0]
     facts = {
         "attention": f"{chosen} of torch {torch.__version__}",
         "joint_attention": chosen != "sdpa",

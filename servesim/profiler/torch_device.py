@@ -34,7 +34,7 @@ BURST_S = 0.05
 """Of a load between two readings of power and clock."""
 
 
-def open_device(*, seed: int = 0, attention: str | None = None) -> TorchDevice:
+def open_device(*, seed: int = 0, attention: str | None = None, windows: bool = False) -> TorchDevice:
     """Return the first GPU that PyTorch sees.
 
     Parameters
@@ -44,6 +44,8 @@ def open_device(*, seed: int = 0, attention: str | None = None) -> TorchDevice:
     attention
         Whose attention is measured: ``flash-attn``, ``varlen`` (of PyTorch), ``sdpa`` (of PyTorch, chunks and decodes
         apart); None: the first of them that is there.
+    windows
+        Whether the model has sliding windows, which not every attention has.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def open_device(*, seed: int = 0, attention: str | None = None) -> TorchDevice:
             f"profile: PyTorch sees no GPU (torch {torch.__version__}). expected an NVIDIA GPU",
             hint="nvidia-smi shows what the driver sees; --dry-run needs no GPU",
         )
-    return TorchDevice("cuda", seed=seed, attention=attention)
+    return TorchDevice("cuda", seed=seed, attention=attention, windows=windows)
 
 
 class TorchDevice:
@@ -72,20 +74,26 @@ class TorchDevice:
     ----------
     kind
         Where they run.
-    seed, attention
+    seed, attention, windows
         As of `open_device`.
     flush_bytes
         What is read between timings.
     """
 
     def __init__(
-        self, kind: str, *, seed: int = 0, attention: str | None = None, flush_bytes: int = FLUSH_BYTES
+        self,
+        kind: str,
+        *,
+        seed: int = 0,
+        attention: str | None = None,
+        windows: bool = False,
+        flush_bytes: int = FLUSH_BYTES,
     ) -> None:
         import torch
 
         self._torch: Any = torch
         self._kind = kind
-        self._attention: Attentions = attentions(torch, kind, attention)
+        self._attention: Attentions = attentions(torch, kind, attention, windows=windows)
         self._kernels = TorchKernels(torch, kind, seed=seed, attention=self._attention)
         self._nvml = Nvml.of(torch) if kind == "cuda" else None
         buffer = torch.zeros(flush_bytes // 4, dtype=torch.float32, device=kind)
@@ -130,14 +138,13 @@ class TorchDevice:
         """Give a function that times *kernel* once; see `servesim.profiler.device.Device`."""
         with self._named(kernel):
             call: Callable[[], object]
-            before: Callable[[], object]
+            before: Callable[[], object] = _nothing
             if isinstance(kernel, AllReduce):
                 ranks = self._ranks_of(kernel.ranks)
                 ranks.prepare(kernel)
                 call, before = ranks.reduce, ranks.begin
             else:
                 call = self._kernels.call(kernel)
-                before = _nothing
             for _ in range(WARM_UPS):
                 before()
                 call()
@@ -153,8 +160,8 @@ class TorchDevice:
         run = self._back_to_back([self._kernels.call(kernel) for kernel in load]) if load else None
         passes = 1 if run is None else max(1, round(BURST_S / self._timed_s(run, _nothing, 0)))
         begun = time.monotonic()
-        power_w, clocks_mhz, times_s = [], [], []
-        while (passed := time.monotonic() - begun) < SETTLE_S + seconds:
+        power_w, clocks_mhz, times_s = list[float](), list[float](), list[float]()
+        while (passed := time.monotonic() - begun) < SETTLE_S + seconds or not times_s:
             if run is None:
                 time.sleep(BURST_S)
                 time_s = 0.0

@@ -67,6 +67,15 @@ def test_dry_run_as_json(servesim_main: Main) -> None:
     assert found["seconds"] == pytest.approx(tables_s + 36.0)
 
 
+def test_windows_are_planned_on_the_newest_gpus_too(servesim_main: Main) -> None:
+    """What comes first on Hopper has none, so gpt-oss gets another attention, of one kernel for mixed steps."""
+    code, out, _ = servesim_main(
+        "profile", "gpt-oss-20b", "--dry-run", "--gpu", "h200-sxm", "--dtype", "bf16"
+    )
+    assert code == 0
+    assert "attention: both" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -127,7 +127,8 @@ def changed(before: str, after: str) -> str:
         ("a = ", r"unreadable \("),
         ("a = 1", "no coefficients. expected a file of scripts/fit_profile.py"),
         (changed('gpu = "h200-sxm"', 'gpu = "h20"'), r"another GPU \(got 'h20'\). expected 'h200-sxm'"),
-        (changed("gemm.bf16", "gem.bf16"), "gem.bf16: unknown. expected one of gemm, experts"),
+        (changed("gemm.bf16", "gem.bf16"), "gem.bf16: unknown. expected one of gemm.bf16, gemm.fp8"),
+        (changed("gemm.bf16", "gemm.bf61"), r"(?s)gemm.bf61: unknown.*gemm\.bf16"),
         (changed("launch_s = 5.799e-06\n", ""), r"gemm.bf16: launch_s: no coefficient \(got None\)"),
         (
             changed("launch_s = 5.799e-06", "launch_s = -1e-6"),
@@ -136,6 +137,10 @@ def changed(before: str, after: str) -> str:
         (changed("launch_s = 5.799e-06", "launch_s = nan"), r"no coefficient \(got nan\)"),
         (changed("launch_s = 5.799e-06", "launch_s = true"), r"no coefficient \(got True\)"),
         (changed("flops_share = 0.8297", "flops_share = 1.2"), r"flops_share: beats the peak \(got 1.2\)"),
+        (
+            changed("overlap = 4.458", "overlap = 0.5"),
+            r"overlap: slower than one after the other \(got 0.5\)",
+        ),
         (changed("flops_share = 0.8297", "flops_share = 0"), r"flops_share: no rate \(got 0\)"),
     ],
 )

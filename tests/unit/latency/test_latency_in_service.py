@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from profile_format import operator_rows, write
 
 from servesim.catalog import Parallelism, gpu, model
+from servesim.catalog.speculative import Speculation
 from servesim.cluster.build import build_pool, graph_tokens_max
 from servesim.latency import efficiency as e
 from servesim.latency.api import BatchShape, LatencyContext
 from servesim.latency.coefficients import sustained_share
 from servesim.latency.operators import operators
 from servesim.latency.roofline import Roofline
+from servesim.latency.table import Table
 from servesim.scenario.schema import EngineSpec, PoolSpec
 
 CONTEXT = LatencyContext(
@@ -145,3 +149,34 @@ def test_shared_experts_hide_beside_few_tokens() -> None:
     assert 0 < more["b200-sxm", 64] < 0.4 * more["b200-sxm", 512]
     assert more["mi300x", 64] > 0.5 * more["mi300x", 512]
     assert sum(matrix.shared for matrix in operators(served, Parallelism()).matrices) == 2
+
+
+def test_tables_hide_shared_experts_too(tmp_path: Path) -> None:
+    """A shared expert by operator tables: beside few tokens its weights and activations count, as by the roofline."""
+    without = model("qwen3-30b-a3b")
+    assert without.moe is not None
+    served = replace(without, moe=replace(without.moe, shared_experts=1))
+    path = write(tmp_path, operator_rows(), meta=None)
+    more = {}
+    for name, prices in (("table", lambda: Table(path=path)), ("roofline", Roofline)):
+        for tokens in (64, 512):
+            both, routed = prices(), prices()
+            both.reset(replace(CONTEXT, model=served, tensor_parallel=4))
+            routed.reset(replace(CONTEXT, model=without, tensor_parallel=4))
+            more[name, tokens] = both.tokens_s(tokens) - routed.tokens_s(tokens)
+    assert more["table", 64] == pytest.approx(more["roofline", 64])
+    assert more["table", 512] > 2 * more["table", 64]
+
+
+def test_a_draft_model_has_the_kernels_of_the_model_that_it_drafts_for() -> None:
+    """They run on one GPU: a share of its rate that lasts makes both longer."""
+    drafts = Speculation(
+        method="draft_model", draft_tokens=3, acceptance_ratio=0.8, draft=model("llama-3.2-1b")
+    )
+    took_s = []
+    for share in (0.2, 1.0):
+        prices = Roofline(sustained_share=share)
+        prices.reset(replace(CONTEXT, model=model("llama-3.1-8b"), speculation=drafts))
+        assert prices.drafter is not None
+        took_s.append(prices.drafter.tokens_s(4096))
+    assert took_s[0] > 2 * took_s[1]
