@@ -96,22 +96,25 @@ class _Costs:
             fitted=tuple(dict.fromkeys(self._fitted)),
         )
 
-    def _peaks(self, dtype: str) -> Peaks:
+    def _peaks(self, dtype: str, *, lasting: bool = True) -> Peaks:
+        """Return the peaks of the GPU, of which those of FLOP/s last under load, or count in a short benchmark."""
         gpu = self._context.gpu
         return Peaks(
-            flops_per_s=sustained_share(gpu) * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
+            flops_per_s=(sustained_share(gpu) if lasting else 1.0)
+            * gpu.peak_flops_per_s(compute_dtype(gpu, dtype)),
             bytes_per_s=gpu.memory_bandwidth_bytes_per_s,
             multiprocessors=gpu.multiprocessors,
             cache_bytes=gpu.cache_bytes,
         )
 
-    def _matrix(self, matrix: Matrix) -> Grid:
-        """Return the time of a step's multiplications with *matrix*, by tokens."""
+    def _matrix(self, matrix: Matrix, *, lasting: bool = True) -> Grid:
+        """Return the time of a step's multiplications with *matrix*, by tokens; what was measured did not last."""
         dtype = matrix.dtype
-        coefficients, peaks = self._coefficients.gemm(dtype), self._peaks(dtype)
+        coefficients, peaks = self._coefficients.gemm(dtype), self._peaks(dtype, lasting=lasting)
+        short_peaks = self._peaks(dtype, lasting=False)
         element_bytes = BYTES_PER_ELEMENT[dtype]
 
-        def fitted(m: float, n: float, k: float) -> float:
+        def fitted(m: float, n: float, k: float, *, peaks: Peaks = peaks) -> float:
             return float(efficiency.gemm_s(coefficients, peaks, m, n=n, k=k, element_bytes=element_bytes))
 
         if dtype not in self._gemms:
@@ -135,7 +138,7 @@ class _Costs:
                 m,
                 matrix.count
                 * max(
-                    in_service(m, measured_s) * fitted(m, *wanted) / fitted(m, *shape),
+                    in_service(m, measured_s) * fitted(m, *wanted) / fitted(m, *shape, peaks=short_peaks),
                     memory_s if cached and m <= CACHED_ROWS else 0.0,
                 ),
             )
@@ -212,14 +215,16 @@ class _Costs:
     def _evenly_s(self, experts: RoutedExperts, tokens: float) -> float:
         """Return the fitted time of *experts* on one GPU whose *tokens* are spread evenly over them."""
         pairs = experts.experts_per_token * tokens
-        return self._visits_s(experts, pairs, min(pairs, experts.experts))
+        return self._visits_s(experts, pairs, min(pairs, experts.experts), lasting=False)
 
-    def _visits_s(self, experts: RoutedExperts, pairs: float, visited: float) -> float:
+    def _visits_s(
+        self, experts: RoutedExperts, pairs: float, visited: float, *, lasting: bool = True
+    ) -> float:
         kernels = self._context.expert_kernels
         return float(
             efficiency.experts_s(
                 self._coefficients.experts(kernels),
-                self._peaks(kernels),
+                self._peaks(kernels, lasting=lasting),
                 pairs=pairs,
                 visited=visited,
                 hidden=experts.hidden,
@@ -246,12 +251,14 @@ class _Costs:
         known = sorted(points)
         return Grid({"tokens": [at for at, _ in known]}, [seconds for _, seconds in known])
 
-    def _prices(self, shape: Attention, window: int | None) -> Callable[[BatchShape], float]:
+    def _prices(
+        self, shape: Attention, window: int | None, *, lasting: bool = True
+    ) -> Callable[[BatchShape], float]:
         """Return the fitted price of one layer's attention of *shape*."""
         latent, kv_dtype = self._context.model.mla is not None, self._context.model.kv_dtype
         prices = AttentionPrices(
             shape,
-            self._peaks("bf16"),
+            self._peaks("bf16", lasting=lasting),
             decode=self._coefficients.decode(kv_dtype, latent=latent),
             prefill=self._coefficients.prefill(kv_dtype, latent=latent),
             mixed=Mixed(reread_share=0.0),
@@ -320,7 +327,7 @@ class _Costs:
         return Grid({"chunk": [chunk for chunk, _ in known], "start": starts}, values)
 
     def _measured(self, shape: Sequence[float]) -> Callable[[BatchShape], float]:
-        """Return the fitted price of attention of a measured shape."""
+        """Return the fitted price of attention of a measured shape, in a benchmark as short as the measurement."""
         heads, kv_heads, head_dim, window = shape
         flops = 4.0 * heads * head_dim
         return self._prices(
@@ -334,12 +341,14 @@ class _Costs:
                 expand_flops=0.0,
             ),
             int(window) or None,
+            lasting=False,
         )
 
     def _latent(self) -> AttentionProfile:
         """Return latent attention: whole modules were measured, the projections are taken out of them."""
         context = self._context
         price = self._prices(self._operators.attention, None)
+        short = self._prices(self._operators.attention, None, lasting=False)
         heads, kv_dtype = context.model.heads / context.tensor_parallel, context.model.kv_dtype
         decodes = _grouped(self._tables.latent(kv_dtype, "generation"), 1, values=2)
         prefills = _grouped(self._tables.latent(kv_dtype, "context"), 1, values=2)
@@ -360,16 +369,21 @@ class _Costs:
             for n, tokens, seconds in decodes[_nearest(decodes, wanted)]
         ]
         prefill = [
-            (tokens, max(0.0, seconds - projections(tokens) - launch_s["prefill"]))
+            (
+                tokens,
+                max(0.0, seconds - projections(tokens) - launch_s["prefill"])
+                * price(BatchShape(0, 0, [(int(tokens), 0)]))
+                / short(BatchShape(0, 0, [(int(tokens), 0)])),
+            )
             for n, tokens, seconds in prefills[_nearest(prefills, wanted)]
             if n == 1
         ]
         return AttentionProfile(decode=_decode_grid(decode), prefill=self._started(prefill, 0.0, price))
 
     def _projections(self) -> Grid:
-        """Return the matrices of one latent attention in 16 bits, by tokens: the first four of the model's."""
+        """Return the first four matrices of the model, latent attention's in 16 bits, by tokens, as measured."""
         found = [
-            self._matrix(Matrix(n=matrix.n, k=matrix.k, count=1, dtype="bf16"))
+            self._matrix(Matrix(n=matrix.n, k=matrix.k, count=1, dtype="bf16"), lasting=False)
             for matrix in self._operators.matrices[:4]
         ]
         return total(found)

@@ -272,6 +272,13 @@ def _operators(folder: Path) -> Path:
 H200 = replace(CONTEXT, gpu=gpu("h200-sxm"))
 
 
+@pytest.fixture
+def lasting_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let GPUs compute as fast under load as in a benchmark."""
+    monkeypatch.setattr("servesim.latency.operator_costs.sustained_share", lambda _: 1.0)
+
+
+@pytest.mark.usefixtures("lasting_clocks")
 def test_operator_tables_are_exact_where_they_were_measured(tmp_path: Path) -> None:
     """Llama-3.1-8B on one H200: every matrix, the head, decode and prefill of 32 layers as measured."""
     ready = table(_operators(tmp_path), H200)
@@ -291,6 +298,20 @@ def test_operator_tables_are_exact_where_they_were_measured(tmp_path: Path) -> N
     }
 
 
+def test_benchmarks_are_too_short_to_last(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """What computes takes longer under load, by Hopper's share; what reads does not."""
+    path = _operators(tmp_path)
+    under_load = table(path, H200)
+    request.getfixturevalue("lasting_clocks")
+    alone = table(path, H200)
+    ratio = {tokens: under_load.tokens_s(tokens) / alone.tokens_s(tokens) for tokens in (1, 4096)}
+    assert ratio[1] == pytest.approx(1.0, abs=0.005)
+    assert ratio[4096] == pytest.approx(1 / 0.84, rel=0.03)
+    prompt, decodes = BatchShape(0, 0, [(1024, 0)]), BatchShape(16, 16 * 65536)
+    assert 1.05 < under_load.attention(prompt)[0] / alone.attention(prompt)[0] < 1 / 0.84
+    assert under_load.attention(decodes)[0] == pytest.approx(alone.attention(decodes)[0])
+
+
 def test_what_operator_tables_lack_is_fitted_and_named(tmp_path: Path) -> None:
     """Experts of gpt-oss in mxfp4, its attention in the nearest shape; without attention tables that too."""
     known = {
@@ -307,6 +328,7 @@ def test_what_operator_tables_lack_is_fitted_and_named(tmp_path: Path) -> None:
         assert ready.attention(batch)[0] == pytest.approx(roofline.attention(batch)[0], rel=0.05)
 
 
+@pytest.mark.usefixtures("lasting_clocks")
 def test_experts_measured_evenly_are_priced_as_tokens_visit_them_at_random(tmp_path: Path) -> None:
     """Experts that take 3 us for each visited one: 16 tokens visit all 128 if spread evenly, 82 at random."""
     context = replace(H200, model=model("qwen3-30b-a3b"))
