@@ -33,7 +33,7 @@ class Group:
     replicas
         In order of their positions.
     load
-        Requests of each.
+        Requests of each, counted from here on.
     router
         Reset already.
     entrances
@@ -51,6 +51,7 @@ class Group:
     ) -> None:
         self.model = model
         self.entrances = list(replicas if entrances is None else entrances)
+        self.load = load
         self.views = ReplicaGroup(replicas, load)
         self.router = router
         self.route = router.route
@@ -61,7 +62,7 @@ class Group:
             entrance.on_leave = listener
 
     def choose(self, request: Request) -> Replica | FrontEnd:
-        """Return the entrance of the replica that the router chooses.
+        """Return the entrance of the replica that the router chooses, and count the request there.
 
         Raises
         ------
@@ -74,7 +75,9 @@ class Group:
             raise failed("router", self.router, f"route of request {request.request_id}", error) from error
         try:
             if position >= 0:
-                return self.entrances[position]
+                entrance = self.entrances[position]
+                self.load[position] += 1
+                return entrance
         except (IndexError, TypeError):
             pass
         raise PluginError(

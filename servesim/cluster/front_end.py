@@ -19,6 +19,7 @@ from servesim.cluster.replica import NEVER, Replica
 from servesim.cluster.request import Request
 from servesim.cluster.system import System
 
+PACK_FRONT_END = FRONT_END.pack.pack
 UNFINISHED = STATES.index("unfinished")
 
 
@@ -74,7 +75,6 @@ class FrontEnd:
             self._enqueue(request, now)
             return
         self.area_s -= now
-        self.replica.load[self.replica.position] += 1
         self._arrived += 1
         heappush(self._being_read, (ready_s, self._arrived, request))
         self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
@@ -85,12 +85,11 @@ class FrontEnd:
         while self._being_read and self._being_read[0][0] <= now:
             request = heappop(self._being_read)[2]
             self.area_s += now
-            self.replica.load[self.replica.position] -= 1  # which counts it anew
             self._enqueue(request, now)
 
     def _enqueue(self, request: Request, now: float) -> None:
         self.handed_over_s = now
-        self.system.front_ends += FRONT_END.pack.pack(request.request_id, now, self.costs.stream_s)
+        self.system.front_ends += PACK_FRONT_END(request.request_id, now, self.costs.stream_s)
         self.replica.enqueue(request, now)
 
     # -- answers ----------------------------------------------------------------------------------------------------
@@ -134,7 +133,7 @@ class FrontEnd:
         inside = sorted(request.request_id for _, _, request in self._being_read)
         for request_id in inside:
             row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
-            self.system.front_ends += FRONT_END.pack.pack(request_id, NEVER, self.costs.stream_s)
+            self.system.front_ends += PACK_FRONT_END(request_id, NEVER, self.costs.stream_s)
             self.system.outcomes += OUTCOME.pack.pack(*row)
         account = self.replica.account
         account.front_end_area_s = self.area_s + now * len(inside)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
+from operator import itemgetter
 from typing import cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
@@ -41,6 +42,7 @@ from servesim.policies.api import RequestView, Scheduler
 from servesim.policies.schedulers import FirstComeFirstServed
 
 PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
+FIRST = itemgetter(0)
 NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
@@ -66,7 +68,8 @@ class Replica(PagedMemory):
     account
         Names the replica and its pool; filled in when the run ends.
     load
-        Requests per replica of its group, of which it keeps number *position* up to date.
+        Requests per replica of its group, counted when they are routed; it takes those that leave it off number
+        *position*.
     """
 
     # fmt: off
@@ -160,7 +163,6 @@ class Replica(PagedMemory):
             self.late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
         self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
-        self.load[self.position] += 1
         if self.wake_s is None:
             self.idle_s += now - self.idle_since_s
             self._wake_at(now)
@@ -345,7 +347,10 @@ class Replica(PagedMemory):
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
+            self.start_s = now
+            self.step_s = step_s
+            self.growth_s = growth_s
+            self.limit = limit
         else:
             step_s, growth_s = self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
@@ -509,10 +514,7 @@ class Replica(PagedMemory):
     def write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
-        prefill_tokens = prefill_sequences = 0
-        if batch.chunks:
-            prefill_sequences = len(batch.chunks)
-            prefill_tokens = sum([tokens for tokens, _ in batch.chunks])
+        chunks = batch.chunks
         self.steps += done
         self.system.segments += PACK_SEGMENT(
             self.index,
@@ -522,8 +524,8 @@ class Replica(PagedMemory):
             done,
             batch.sequences,
             batch.context_tokens,
-            prefill_tokens,
-            prefill_sequences,
+            sum(map(FIRST, chunks)) if chunks else 0,
+            len(chunks),
         )
 
     def _go_idle(self, now: float) -> float | None:
@@ -550,6 +552,7 @@ class Replica(PagedMemory):
 
     def _reject(self, request: Request, now: float) -> None:
         self.account.rejected += 1
+        self.load[self.position] -= 1
         request.target_tokens = 0
         self._event(REFUSED, request, now)
         row = (request.request_id, self.index, NEVER, NEVER, NEVER, 0, 0, REJECTED, PROMPT_TOO_LONG)
