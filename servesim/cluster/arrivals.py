@@ -139,9 +139,8 @@ class Arrivals:
             raise TraceError("workload: holds no request to simulate (got 0 rows). expected at least one")
         self.system.clock.wake(Wakeup(self._arrive), self._next.arrival_s, ARRIVAL)
 
-    def _arrive(self) -> float | None:
+    def _arrive(self, now: float) -> float | None:
         groups = self.groups
-        now = self.system.clock._now
         request = self._next
         while request is not None:
             if request.arrival_s > now:

@@ -25,11 +25,11 @@ AFTER_STEPS is for what step ends cause at once."""
 class Wakeup(Event):
     """An event that only calls back: it holds no value, nothing waits for it, and it may be scheduled repeatedly.
 
-    The callback returns the time at which it wants to be called back next, or None. A replica needs one object for
+    The callback is given the time, and returns that at which it wants to be called back next, or None. A replica needs one object for
     all its wake-ups; which of those on the heap is still due is for its callback to know.
     """
 
-    def __init__(self, callback: Callable[[], float | None]) -> None:
+    def __init__(self, callback: Callable[[float], float | None]) -> None:
         self.callback = callback
 
 
@@ -51,7 +51,7 @@ class Clock(Environment):
 
     def stop_at(self, time_s: float) -> None:
         """End `run_until_stopped` before any other event of *time_s*."""
-        self.wake(Wakeup(self.stop), time_s, STOP)
+        self.wake(Wakeup(lambda now: self.stop()), time_s, STOP)
 
     def run_until_stopped(self) -> bool:
         """Process events until none is left (return False) or a stop takes effect (return True).
@@ -65,12 +65,13 @@ class Clock(Environment):
             if self._stopping or not entries:
                 return self._stopping
             entry = entries[0]
-            self._now, priority, number, wakeup = entry
+            now, priority, number, wakeup = entry
+            self._now = now
             if priority < STOP:
                 self.step()
                 continue
             callback = wakeup.callback
-            next_s = callback()
+            next_s = callback(now)
             if entries[0] is not entry:  # the callback scheduled something that comes before its own place
                 entries.remove(entry)
                 heapify(entries)

@@ -166,19 +166,18 @@ class ClosedLoopArrivals(Arrivals):
 
     # -- wake-ups ---------------------------------------------------------------------------------------------------
 
-    def _arrive(self) -> float | None:
+    def _arrive(self, now: float) -> float | None:
         """Let in what is due now; come back for what is due next."""
-        now = self.system.clock._now
         if now == self._wake_s:  # otherwise something was due earlier, and this wake-up is left over
             self._wake_s = None
             self._enter_due(now)
         return None
 
-    def _arrive_at_once(self) -> None:
+    def _arrive_at_once(self, now: float) -> None:
         """Let in what the step ends of this time made due."""
         self._at_once = False
         self.system.step_ends_over = True
-        self._enter_due(self.system.clock._now)
+        self._enter_due(now)
         self.system.step_ends_over = False
 
     def _left(self, request: Request, now: float) -> None:

@@ -79,9 +79,8 @@ class FrontEnd:
         heappush(self._being_read, (ready_s, self._arrived, request))
         self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, now: float) -> None:
         """Hand over who has been read by now."""
-        now = self.system.clock._now
         while self._being_read and self._being_read[0][0] <= now:
             request = heappop(self._being_read)[2]
             self.area_s += now
@@ -110,10 +109,9 @@ class FrontEnd:
         self._answers.append((received_s, request))
         self.system.clock.wake(self._deliver_wakeup, received_s, self._priority + 1)
 
-    def _deliver(self) -> None:
+    def _deliver(self, now: float) -> None:
         """Tell of the clients that have their last token by now."""
         assert self._on_leave is not None, "somebody listens, or nothing is sent"
-        now = self.system.clock._now
         while self._answers and self._answers[0][0] <= now:
             self._on_leave(self._answers.popleft()[1], now)
 

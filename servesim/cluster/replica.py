@@ -207,12 +207,11 @@ class Replica(PagedMemory):
 
     # -- the boundary of a step -------------------------------------------------------------------------------------
 
-    def _boundary(self) -> float | None:
+    def _boundary(self, now: float) -> float | None:
         """Book the steps since the last boundary, let requests go that are finished, and plan on.
 
         Return the time of the next boundary, or None for a replica that is idle or was woken up for nothing.
         """
-        now = self.clock._now
         if now != self.wake_s:  # a cut brought the wake-up forward
             return None
         changed = False

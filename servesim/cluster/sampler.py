@@ -52,10 +52,9 @@ class Sampler:
         """Schedule the first tick, at time 0."""
         self.system.clock.wake(Wakeup(self._tick), 0.0, CONTROL)
 
-    def _tick(self) -> float | None:
+    def _tick(self, now: float) -> float | None:
         if not self.active():
             return None
-        now = self.system.clock.now
         self._ticks.append(b"".join([self._row(view, now) for view in self.views]))
         if not self.thinned:
             self.flush()

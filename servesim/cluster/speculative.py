@@ -120,12 +120,12 @@ class SpeculativeReplica(Replica):
         ] = {}  # decode steps of a request: those to come included while it decodes
         self.price = _paced(self, self.price)  # type: ignore[assignment]
 
-    def _boundary(self) -> float | None:
-        if self.clock._now == self.wake_s and self.batch.sequences:
+    def _boundary(self, now: float) -> float | None:
+        if now == self.wake_s and self.batch.sequences:
             steps = self.planned - self.done
             # The engine without drafts, which goes on from here, counts one token per sequence and step.
             self.context_tokens = self.context_after(steps) - self.batch.sequences * steps
-        return super()._boundary()
+        return super()._boundary(now)
 
     def context_after(self, steps: int) -> int:
         """Return the tokens in the KV cache of the decoding requests when *steps* more steps are booked."""

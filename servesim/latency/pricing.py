@@ -6,6 +6,7 @@ joined with the host, which starts kernels one by one where no CUDA graph does. 
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple, Protocol
 
 from servesim.latency.api import UNLIMITED_STEPS, BatchShape, LatencyContext
@@ -27,10 +28,14 @@ class DecodeLines(NamedTuple):
         ``(zero_s, token_s)`` of both lines: the time at no token, and that of each.
     """
 
-    least_tokens: int
+    least_tokens: float
     knot_tokens: float
     near: tuple[float, float]
     far: tuple[float, float]
+
+
+NO_LINES = DecodeLines(inf, inf, (0.0, 0.0), (0.0, 0.0))
+"""They hold for no batch."""
 
 
 class StepCosts(Protocol):
@@ -109,14 +114,12 @@ class StepPrices:
         decode_least_s = [*hidden_s[: largest + 1], *eager_s[largest + 1 :]]
         decode_s = [step_s + (tokens_s[count] if count else 0.0) for count, step_s in enumerate(sequences_s)]
         self.price = _of_one_group(
-            costs.attention,
+            costs,
             tokens_s,
             (sequences_s, decode_s),
             (decode_least_s, hidden_s, eager_s),
             graph_tokens_max=largest if context.prompt_graphs else 0,
         )
-        if costs.decode_lines:
-            self.price = _decodes_at_once(self.price, costs.decode_lines, decode_s, decode_least_s)
         if context.pipeline_parallel > 1:
             self.price = of_stages(self.price, context.pipeline_parallel)
         if context.data_parallel > 1:
@@ -138,7 +141,7 @@ class TokenTimes(dict[int, float]):
 
 
 def _of_one_group(
-    attention: Price,
+    costs: StepCosts,
     tokens_s: TokenTimes,
     sequences_s: tuple[list[float], list[float]],
     host_s: tuple[list[float], list[float], list[float]],
@@ -147,17 +150,31 @@ def _of_one_group(
 ) -> Price:
     """Return the price of a batch of one group of GPUs: a closure, because attributes would cost more.
 
+    The hot path. The usual case comes first, a step that only decodes and in which the GPU is the slower side; its
+    sums are in the order of those that follow, so that prices are the same to the last bit.
+
     *sequences_s* is what sequences take, and what they take with their tokens where all decode. *host_s* is the least
     time of a step by its sequences: of decodes alone, and of one that holds prompts, up to *graph_tokens_max* tokens
     and beyond.
     """
     any_s, decode_s = sequences_s
     decode_least_s, graph_least_s, eager_least_s = host_s
+    attention = costs.attention
+    least_tokens, knot_tokens, (near_s, near_token_s), (far_s, far_token_s) = costs.decode_lines or NO_LINES
+    near_growth_s = [count * near_token_s for count in range(len(decode_s))]
 
     def price(batch: BatchShape) -> tuple[float, float, int]:
+        count, attended, chunks = batch.sequences, batch.context_tokens, batch.chunks
+        if not chunks and attended >= least_tokens * count:
+            if attended < knot_tokens:
+                first_s = near_s + attended * near_token_s + decode_s[count]
+                if first_s >= decode_least_s[count]:
+                    return first_s, near_growth_s[count], int((knot_tokens - attended) / count) + 1
+            else:
+                first_s = far_s + attended * far_token_s + decode_s[count]
+                if first_s >= decode_least_s[count]:
+                    return first_s, count * far_token_s, UNLIMITED_STEPS
         first_s, growth_s, steps = attention(batch)
-        count = batch.sequences
-        chunks = batch.chunks
         if chunks:
             tokens = count
             for chunk_tokens, _ in chunks:
@@ -174,33 +191,6 @@ def _of_one_group(
                 steps = min(steps, int((least_s - first_s) / growth_s) + 1)
             return least_s, 0.0, steps
         return first_s, growth_s, steps
-
-    return price
-
-
-def _decodes_at_once(
-    price_any: Price, lines: DecodeLines, decode_s: list[float], least_s: list[float]
-) -> Price:
-    """Return *price_any* with its usual case in front: the GPU is the slower side of a step that only decodes.
-
-    The hot path. Sums are in the order of *price_any*, whose prices these are to the last bit.
-    """
-    least_tokens, knot_tokens, (near_s, near_token_s), (far_s, far_token_s) = lines
-    near_growth_s = [count * near_token_s for count in range(len(decode_s))]
-
-    def price(batch: BatchShape) -> tuple[float, float, int]:
-        count, attended = batch.sequences, batch.context_tokens
-        if batch.chunks or attended < least_tokens * count:
-            return price_any(batch)
-        if attended < knot_tokens:
-            first_s = near_s + attended * near_token_s + decode_s[count]
-            if first_s >= least_s[count]:
-                return first_s, near_growth_s[count], int((knot_tokens - attended) / count) + 1
-        else:
-            first_s = far_s + attended * far_token_s + decode_s[count]
-            if first_s >= least_s[count]:
-                return first_s, count * far_token_s, UNLIMITED_STEPS
-        return price_any(batch)
 
     return price
 

@@ -20,7 +20,7 @@ def note(calls, name, *times):
     """Return a wake-up that notes its name, and asks to be called back at *times*, one after the other."""
     following = iter(times)
 
-    def callback():
+    def callback(now):
         calls.append(name)
         return next(following, None)
 
@@ -48,7 +48,7 @@ def test_a_wakeup_during_the_present_comes_in_its_order(clock):
     """What a callback schedules for the same time is called then, by kind and index among what is left."""
     calls = []
 
-    def first():
+    def first(now):
         calls.append("replica 0")
         clock.wake(note(calls, "arrival"), 1.0, ARRIVAL)
         clock.wake(note(calls, "replica 2"), 1.0, STEP_END + 2)
@@ -64,13 +64,13 @@ def test_a_callback_may_do_both(clock):
     calls = []
     following = iter([2.0, None])
 
-    def both():
-        calls.append(("replica 3", clock.now))
-        clock.wake(Wakeup(lambda: calls.append(("control", clock.now))), clock.now, CONTROL)
+    def both(now):
+        calls.append(("replica 3", now))
+        clock.wake(Wakeup(lambda now: calls.append(("control", now))), now, CONTROL)
         return next(following)
 
     clock.wake(Wakeup(both), 1.0, STEP_END + 3)
-    clock.wake(Wakeup(lambda: calls.append(("replica 4", clock.now))), 1.0, STEP_END + 4)
+    clock.wake(Wakeup(lambda now: calls.append(("replica 4", now))), 1.0, STEP_END + 4)
     assert clock.run_until_stopped() is False
     assert calls == [
         *(("replica 3", 1.0), ("control", 1.0), ("replica 4", 1.0)),
@@ -84,7 +84,7 @@ def test_a_callback_says_when_it_is_called_next(clock):
     times = []
     clock.wake(note(calls, "replica 1", 3.0, 4.0), 1.0, STEP_END + 1)
     clock.wake(note(calls, "replica 0", 3.0), 2.0, STEP_END)
-    clock.wake(Wakeup(lambda: times.append(clock.now)), 4.0, CONTROL)
+    clock.wake(Wakeup(times.append), 4.0, CONTROL)
     assert clock.run_until_stopped() is False
     assert calls == ["replica 1", "replica 0", "replica 0", "replica 1", "replica 1"]
     assert (times, clock.now) == ([4.0], 4.0)
@@ -97,8 +97,8 @@ def test_times_are_absolute_and_exact(clock):
     seen = []
     following = iter([later, None])
 
-    def callback():
-        seen.append(clock.now)
+    def callback(now):
+        seen.append(now)
         return next(following)
 
     clock.wake(Wakeup(callback), now, STEP_END)
@@ -119,7 +119,7 @@ def test_stop_ends_before_everything_of_its_time(clock):
 def test_stop_in_a_callback_ends_after_it(clock):
     """Without a time it takes effect at once: the callback ends, others of that time are not called."""
     calls = []
-    clock.wake(Wakeup(clock.stop), 1.0, CONTROL)
+    clock.wake(Wakeup(lambda now: clock.stop()), 1.0, CONTROL)
     clock.wake(note(calls, "arrival"), 1.0, ARRIVAL)
     assert clock.run_until_stopped() is True
     assert (calls, clock.now) == ([], 1.0)
@@ -127,7 +127,7 @@ def test_stop_in_a_callback_ends_after_it(clock):
 
 def test_stop_beyond_the_last_event_is_reached(clock):
     """A run of fixed length has that length, though nothing happens at its end."""
-    clock.wake(Wakeup(lambda: None), 1.0, ARRIVAL)
+    clock.wake(Wakeup(lambda now: None), 1.0, ARRIVAL)
     clock.stop_at(100.0)
     assert clock.run_until_stopped() is True
     assert clock.now == 100.0
@@ -136,7 +136,7 @@ def test_stop_beyond_the_last_event_is_reached(clock):
 def test_an_error_of_a_callback_passes(clock):
     """The clock hides no error."""
 
-    def fail():
+    def fail(now):
         raise ZeroDivisionError
 
     clock.wake(Wakeup(fail), 1.0, ARRIVAL)
@@ -161,8 +161,8 @@ def test_simpy_processes_run_beside_wakeups(clock):
     clock.process(process("fast", 0.5))
     done = clock.event()
     clock.process(waiter(done))
-    clock.wake(Wakeup(lambda: done.succeed("done") and None), 1.25, CONTROL)
-    clock.wake(Wakeup(lambda: calls.append((clock.now, "wake-up"))), 1.0, CONTROL)
+    clock.wake(Wakeup(lambda now: done.succeed("done") and None), 1.25, CONTROL)
+    clock.wake(Wakeup(lambda now: calls.append((clock.now, "wake-up"))), 1.0, CONTROL)
     assert clock.run_until_stopped() is False
     assert calls[0] == (0.5, "fast")
     assert sorted(calls[1:3]) == [(1.0, "fast"), (1.0, "slow")]

@@ -98,7 +98,7 @@ def test_a_tick_comes_before_all_else_of_its_time():
     system = System(buffers)
     order = []
     sampler = Sampler([idle(0)], system, interval_s=1.0, on_tick=lambda now: order.append(("tick", now)))
-    system.clock.wake(Wakeup(lambda: order.append(("arrival", system.clock.now))), 1.0, ARRIVAL)
+    system.clock.wake(Wakeup(lambda now: order.append(("arrival", system.clock.now))), 1.0, ARRIVAL)
     sampler.start()
     system.clock.stop_at(1.5)
     system.clock.run_until_stopped()
