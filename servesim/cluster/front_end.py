@@ -39,7 +39,6 @@ class FrontEnd:
     __slots__ = (
         *(
             "_answers",
-            "_arrived",
             "_being_read",
             "_deliver_wakeup",
             "_free_s",
@@ -57,7 +56,6 @@ class FrontEnd:
         self.handed_over_s = 0.0  # when it last did
         self._free_s = [0.0] * costs.workers  # heap: when each worker has done all that has arrived
         self._being_read: list[tuple[float, int, Request]] = []  # heap by the time at which it is done
-        self._arrived = 0
         self._answers: deque[tuple[float, Request]] = (
             deque()
         )  # on their way, by the time at which they get there
@@ -69,24 +67,22 @@ class FrontEnd:
     def enqueue(self, request: Request, now: float) -> None:
         """Take a request; hand it over when a worker has read it."""
         costs, free_s = self.costs, self._free_s
-        ready_s = max(now, free_s[0]) + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
+        start_s = free_s[0]
+        if start_s < now:
+            start_s = now
+        ready_s = start_s + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
         heapreplace(free_s, ready_s)
-        if ready_s <= now:
-            self._enqueue(request, now)
-            return
         self.area_s -= now
-        self._arrived += 1
-        heappush(self._being_read, (ready_s, self._arrived, request))
-        self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
+        heappush(self._being_read, (ready_s, request.request_id, request))
+        if ready_s <= now:
+            self._hand_over(now)
+        else:
+            self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
 
     def _hand_over(self, now: float) -> None:
-        """Hand over who has been read by now."""
-        while self._being_read and self._being_read[0][0] <= now:
-            request = heappop(self._being_read)[2]
-            self.area_s += now
-            self._enqueue(request, now)
-
-    def _enqueue(self, request: Request, now: float) -> None:
+        """Hand over the next request that has been read; a wake-up comes for each."""
+        request = heappop(self._being_read)[2]
+        self.area_s += now
         self.handed_over_s = now
         self.system.front_ends += PACK_FRONT_END(request.request_id, now, self.costs.stream_s)
         self.replica.enqueue(request, now)

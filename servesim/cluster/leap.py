@@ -27,7 +27,7 @@ def steps_until(time_s: float, start_s: float, step_s: float, growth_s: float) -
         k = 1
     else:
         half = step_s - 0.5 * growth_s
-        k = int(2.0 * elapsed_s / (half + sqrt(half * half + 2.0 * growth_s * elapsed_s))) or 1
+        k = int(2.0 * elapsed_s / (half + sqrt(half * half + 2.0 * growth_s * elapsed_s))) + 1
     # boundary_s, without the calls
     while start_s + (k * step_s + growth_s * (k * (k - 1) * 0.5)) < time_s:
         k += 1
