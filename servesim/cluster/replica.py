@@ -346,30 +346,31 @@ class Replica(PagedMemory):
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s = now
+            self.start_s = start_s = now
             self.step_s = step_s
             self.growth_s = growth_s
             self.limit = limit
         else:
-            step_s, growth_s = self.step_s, self.growth_s
+            start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
         # The next boundary may admit who came during the last step.
         is_awaited = self.late and self._settle(inf)
-        if steps > 1 and (is_awaited or not self.leap):
-            steps = 1
-        elif steps > 1:
-            if self.hidden:
-                steps = min(steps, self.hidden[0][0] - self.decode_step)
-            if sequences:
-                finish = decoding[0][0] - self.decode_step
-                if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
-                    steps = finish
-            if chunks or sequences * steps * self.step_tokens > room_tokens:
-                steps = most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
+        if steps > 1:
+            if is_awaited or not self.leap:
+                steps = 1
+            else:
+                if self.hidden:
+                    steps = min(steps, self.hidden[0][0] - self.decode_step)
+                if sequences:
+                    finish = decoding[0][0] - self.decode_step
+                    if finish < steps:  # noqa: PLR1730 (a call of min costs more than all else here)
+                        steps = finish
+                if chunks or sequences * steps * self.step_tokens > room_tokens:
+                    steps = most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
         self.planned = steps = done + steps
-        leap_s = steps * step_s + growth_s * (steps * (steps - 1) * 0.5)  # as in leap.boundary_s
-        self.wake_s = wake_s = self.start_s + leap_s
+        # As in leap.boundary_s.
+        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
         if not now < wake_s < inf or growth_s < 0.0:
             raise bad_price(self.latency, self.batch)
         return wake_s
