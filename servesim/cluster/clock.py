@@ -25,8 +25,8 @@ AFTER_STEPS is for what step ends cause at once."""
 class Wakeup(Event):
     """An event that only calls back: it holds no value, nothing waits for it, and it may be scheduled repeatedly.
 
-    The callback is given the time, and returns that at which it wants to be called back next, or None. A replica needs one object for
-    all its wake-ups; which of those on the heap is still due is for its callback to know.
+    The callback is given the time, and returns that at which it wants to be called back next, or None. A replica needs
+    one object for all its wake-ups; which of those on the heap is still due is for its callback to know.
     """
 
     def __init__(self, callback: Callable[[float], float | None]) -> None:

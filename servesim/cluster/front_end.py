@@ -67,10 +67,7 @@ class FrontEnd:
     def enqueue(self, request: Request, now: float) -> None:
         """Take a request; hand it over when a worker has read it."""
         costs, free_s = self.costs, self._free_s
-        start_s = free_s[0]
-        if start_s < now:
-            start_s = now
-        ready_s = start_s + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
+        ready_s = max(now, free_s[0]) + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
         heapreplace(free_s, ready_s)
         self.area_s -= now
         heappush(self._being_read, (ready_s, request.request_id, request))

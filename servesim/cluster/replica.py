@@ -346,12 +346,9 @@ class Replica(PagedMemory):
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s = start_s = now
-            self.step_s = step_s
-            self.growth_s = growth_s
-            self.limit = limit
+            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
         else:
-            start_s, step_s, growth_s = self.start_s, self.step_s, self.growth_s
+            step_s, growth_s = self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
         steps = limit - done
         # The next boundary may admit who came during the last step.
@@ -370,7 +367,7 @@ class Replica(PagedMemory):
                     steps = most_steps(self.blocks_needed, self.engine.kv_blocks - self.blocks_used(), steps)
         self.planned = steps = done + steps
         # As in leap.boundary_s.
-        self.wake_s = wake_s = start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
+        self.wake_s = wake_s = self.start_s + (steps * step_s + growth_s * (steps * (steps - 1) * 0.5))
         if not now < wake_s < inf or growth_s < 0.0:
             raise bad_price(self.latency, self.batch)
         return wake_s
