@@ -21,8 +21,8 @@ from servesim.latency.efficiency import (
     Prefill,
 )
 
-SHIPPED = ("h200-sxm-profile",)
-"""Files that come with servesim: what ``servesim profile`` measured on an H200."""
+SHIPPED = ("h200-sxm-profile", "h100-sxm-profile")
+"""Files that come with servesim: what ``servesim profile`` measured on an H200 and on an H100."""
 
 SECTIONS: dict[str, type[Any]] = {
     **{f"gemm.{dtype}": Gemm for dtype in ("bf16", "fp8", "nvfp4", "fp32", "tf32")},

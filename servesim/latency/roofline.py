@@ -62,8 +62,8 @@ class Roofline:
         Computing rate that lasts under load, as a share of that of the short benchmarks which coefficients are fitted
         to; null: `servesim.latency.coefficients.sustained_share`.
     coefficients
-        File of coefficients that were fitted to profiles of this GPU (``scripts/fit_profile.py``), or
-        ``h200-sxm-profile``, which comes with servesim: PyTorch's kernels on an H200. What it lacks, and null: the
+        File of coefficients that were fitted to profiles of this GPU (``scripts/fit_profile.py``), or one that comes
+        with servesim, of PyTorch's kernels: ``h200-sxm-profile``, ``h100-sxm-profile``. What it lacks, and null: the
         GPU's own.
     """
 

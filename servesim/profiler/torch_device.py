@@ -24,7 +24,7 @@ from servesim.profiler.estimate import FLUSH_BYTES, SETTLE_S, WARM_UPS
 from servesim.profiler.kernels import AllReduce, Elementwise, Kernel, Local
 from servesim.profiler.nvml import Nvml
 from servesim.profiler.torch_attention import Attentions, attentions
-from servesim.profiler.torch_kernels import TorchKernels
+from servesim.profiler.torch_kernels import TorchKernels, compiling
 from servesim.profiler.torch_ranks import Ranks
 
 SHORT_RUNS = 20
@@ -145,9 +145,10 @@ class TorchDevice:
                 call, before = ranks.reduce, ranks.begin
             else:
                 call = self._kernels.call(kernel)
-            for _ in range(WARM_UPS):
-                before()
-                call()
+            with compiling():
+                for _ in range(WARM_UPS):
+                    before()
+                    call()
             if isinstance(kernel, Elementwise) and kernel.reads_cache:
                 several = self._back_to_back([call] * SHORT_RUNS)
                 yield lambda: self._timed_s(several, _nothing, 1) / SHORT_RUNS

@@ -5,7 +5,9 @@ Values are normal random numbers: zeros would take less power, and so run at hig
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from servesim.errors import ServesimError
@@ -19,6 +21,14 @@ COMPILED_WIDTHS = 64
 
 VOCABULARY_ROWS = 32768
 """Of the embedding that is measured: a look-up's time does not depend on them."""
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Keep from the user what Inductor warns of while it compiles sampling: that it splits long rows, which is fine."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Online softmax is disabled on the fly", UserWarning)
+        yield
 
 
 class TorchKernels:
@@ -90,8 +100,8 @@ class TorchKernels:
         combine = self._function("combine")
 
         def call() -> object:
-            wide = activate(multiply(inputs.index_select(0, rows), up, offs=ends))
-            return combine(multiply(wide, down, offs=ends), back, shares)
+            wide = self._by_tokens(multiply(inputs.index_select(0, rows), up, offs=ends))
+            return combine(multiply(activate(wide), down, offs=ends), back, shares)
 
         return call
 
@@ -116,10 +126,17 @@ class TorchKernels:
         return lambda: function(values)
 
     def _tokens(self, *shape: int) -> Any:
-        """Return normal numbers whose first dimension is tokens: compiled for any number, and for this width."""
-        values = self._normal(*shape)
+        return self._by_tokens(self._normal(*shape))
+
+    def _by_tokens(self, values: Any) -> Any:
+        """Return *values*, whose first dimension is tokens, marked: compiled for any number, and for this width.
+
+        Left alone, PyTorch compiles for any width from the second one on; on Hopper such kernels took 1.5 to 6 times as
+        long as those of the same shape that were compiled for their width.
+        """
         if self._kind == "cuda":
             self._torch._dynamo.maybe_mark_dynamic(values, 0)
+            self._torch._dynamo.mark_static(values, list(range(1, values.dim())))
         return values
 
     def _function(self, name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Coefficients of one's own: the shipped profile of an H200, what a file may hold, and what it changes."""
+"""Coefficients of one's own: the shipped profiles of an H200 and an H100, what a file may hold, what it changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from servesim.catalog import gpu, model
 from servesim.errors import ScenarioError
 from servesim.latency import efficiency
 from servesim.latency.api import BatchShape, LatencyContext
-from servesim.latency.coefficients import KernelCoefficients, sustained_share
+from servesim.latency.coefficients import KernelCoefficients, fitted, sustained_share
 from servesim.latency.coefficients_file import SHIPPED, read_coefficients
 from servesim.latency.efficiency import Peaks
 from servesim.latency.roofline import Roofline
@@ -26,22 +26,22 @@ PROFILES, QUICKSTART = ROOT / "benchmarks" / "profiles", ROOT / "scenarios" / "q
 SHIPPED_TEXT = (files("servesim.latency") / "fitted" / f"{SHIPPED[0]}.toml").read_text(encoding="utf-8")
 
 
-def measured_gemms(dtype: str) -> pl.DataFrame:
-    """Return tokens, n, k and seconds of every matrix that was measured on the H200."""
-    tables = [pl.read_csv(path) for path in sorted(PROFILES.glob("h200-*/tp*/dense.csv"))]
+def measured_gemms(name: str, dtype: str) -> pl.DataFrame:
+    """Return tokens, n, k and seconds of every matrix that was measured on GPU *name*."""
+    tables = [pl.read_csv(path) for path in sorted(PROFILES.glob(f"{name[:4]}-*/tp*/dense.csv"))]
     rows = pl.concat(tables).filter(pl.col("operator").str.ends_with(f" {dtype}"))
     shape = rows["operator"].str.extract_groups(r"matrix (?<n>\d+) x (?<k>\d+)").struct.unnest()
     return rows.select("tokens", "time_s").hstack(shape.cast(pl.Float64))
 
 
-def errors(coefficients: efficiency.Gemm, dtype: str) -> pl.Series:
+def errors(coefficients: efficiency.Gemm, name: str, dtype: str) -> pl.Series:
     """Return predicted / measured - 1 of every such matrix."""
-    rows = measured_gemms(dtype)
+    rows, of = measured_gemms(name, dtype), gpu(name)
     peaks = Peaks(
-        flops_per_s=H200.peak_flops_per_s(dtype),
-        bytes_per_s=H200.memory_bandwidth_bytes_per_s,
-        multiprocessors=H200.multiprocessors,
-        cache_bytes=H200.cache_bytes,
+        flops_per_s=of.peak_flops_per_s(dtype),
+        bytes_per_s=of.memory_bandwidth_bytes_per_s,
+        multiprocessors=of.multiprocessors,
+        cache_bytes=of.cache_bytes,
     )
     predicted = efficiency.gemm_s(
         coefficients,
@@ -55,19 +55,54 @@ def errors(coefficients: efficiency.Gemm, dtype: str) -> pl.Series:
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp8"])
-def test_shipped_profile_fits_what_was_measured(dtype: str) -> None:
+@pytest.mark.parametrize("name", ["h200-sxm", "h100-sxm"])
+def test_shipped_profile_fits_what_was_measured(name: str, dtype: str) -> None:
     """Half of the matrices of four models are within 4 %, and the file tells that error."""
-    own = read_coefficients(Path(SHIPPED[0]), H200)
-    found = errors(KernelCoefficients(gpu=H200, own=own).gemm(dtype), dtype).abs().median()
+    own = read_coefficients(Path(f"{name}-profile"), gpu(name))
+    found = errors(KernelCoefficients(gpu=gpu(name), own=own).gemm(dtype), name, dtype).abs().median()
     assert isinstance(found, float)
     assert found < 0.04
     assert found == pytest.approx(own[f"gemm.{dtype}"]["error_median"], abs=0.005)
 
 
-@pytest.mark.parametrize(("dtype", "bias", "median"), [("bf16", 0.05, 0.08), ("fp8", 0.05, 0.10)])
-def test_tables_of_others_agree_with_what_was_measured(dtype: str, bias: float, median: float) -> None:
-    """Coefficients from the operator tables, which never saw these rows: another H200, vLLM's kernels."""
-    found = errors(KernelCoefficients(gpu=H200).gemm(dtype), dtype).filter(measured_gemms(dtype)["n"] >= 1024)
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+@pytest.mark.parametrize(("name", "other"), [("h200-sxm", "h100-sxm"), ("h100-sxm", "h200-sxm")])
+def test_another_gpu_by_specification(name: str, other: str, dtype: str) -> None:
+    """Coefficients of one GPU and the other's peaks price the other's matrices as well, within half a percent."""
+    own = read_coefficients(Path(f"{other}-profile"), gpu(other))
+    told = fitted(f"{name}-profile")[f"gemm.{dtype}"]
+    found = errors(KernelCoefficients(gpu=gpu(other), own=own).gemm(dtype), name, dtype).abs().median()
+    assert isinstance(found, float)
+    assert found < told["error_median"] + 0.006
+    assert found == pytest.approx(told["error_median_of"][f"{other}-profile"], abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["h200-sxm", "h100-sxm"])
+def test_files_tell_what_never_saw_their_rows(name: str) -> None:
+    """The default is farther off than what was fitted; experts aside, the other GPU is not."""
+    (other,) = {"h200-sxm", "h100-sxm"} - {name}
+    for section, entry in fitted(f"{name}-profile").items():
+        foreign = entry["error_median_of"]
+        assert entry["error_median"] < foreign["default"] < 0.3, section
+        if not section.startswith("experts"):
+            assert foreign[f"{other}-profile"] < entry["error_median"] + 0.02, section
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "bias", "median"),
+    [
+        ("h200-sxm", "bf16", 0.05, 0.08),
+        ("h200-sxm", "fp8", 0.05, 0.10),
+        ("h100-sxm", "bf16", 0.05, 0.08),
+        ("h100-sxm", "fp8", 0.10, 0.13),
+    ],
+)
+def test_tables_of_others_agree_with_what_was_measured(
+    name: str, dtype: str, bias: float, median: float
+) -> None:
+    """Coefficients from the operator tables, which never saw these rows: other boards, vLLM's kernels."""
+    wide = measured_gemms(name, dtype)["n"] >= 1024
+    found = errors(KernelCoefficients(gpu=gpu(name)).gemm(dtype), name, dtype).filter(wide)
     middle, size = found.median(), found.abs().median()
     assert isinstance(middle, float)
     assert isinstance(size, float)
@@ -76,13 +111,14 @@ def test_tables_of_others_agree_with_what_was_measured(dtype: str, bias: float, 
 
 
 def test_lasting_share_of_hopper_is_what_was_measured() -> None:
-    """The dense models' prefill: seconds back to back over those of each kernel alone."""
+    """The dense models' prefill on both GPUs: seconds back to back over those of each kernel alone."""
     shares = []
-    for path in sorted(PROFILES.glob("h200-llama*/loads.csv")):
+    for path in sorted(PROFILES.glob("h?00-llama*/loads.csv")):
         row = pl.read_csv(path).filter(pl.col("state") == "prefill").row(0, named=True)
         shares.append(row["alone_s"] / row["lasting_s"])
-    assert len(shares) == 3
-    assert sustained_share(H200) == pytest.approx(sorted(shares)[1], abs=0.005)
+    assert len(shares) == 5
+    for name in ("h200-sxm", "h100-sxm"):
+        assert sustained_share(gpu(name)) == pytest.approx(sorted(shares)[2], abs=0.005)
     assert max(shares) - min(shares) < 0.03
 
 

@@ -19,6 +19,7 @@ from servesim.profiler import Limits, Stopping, plan_of, run
 from servesim.profiler.kernels import AllReduce, Attention, Elementwise, Experts, Gemm, Kernel
 from servesim.profiler.torch_attention import attentions, joint
 from servesim.profiler.torch_device import TorchDevice, open_device
+from servesim.profiler.torch_kernels import _functions
 
 torch = pytest.importorskip("torch")
 
@@ -64,6 +65,24 @@ def test_shapes_of_results() -> None:
     assert call(experts)().shape == (5, 16)  # type: ignore[attr-defined]
     parts: Any = call(Attention(**HEADS, chunk=4, start=9, sequences=2, context=7))()
     assert [part.shape for part in parts] == [(2, 4, 1, 16), (1, 4, 4, 16), (1, 4, 4, 16)]
+
+
+def test_kernels_are_compiled_for_their_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of tokens takes one kernel (a single one another), any width its own."""
+    kernels = DEVICE._kernels
+    monkeypatch.setattr(kernels, "_kind", "cuda")
+    widths: list[Any] = []
+
+    def backend(graph: Any, _: object) -> Any:
+        inputs = [node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"]
+        widths.extend(each.shape[1] for each in inputs if isinstance(each, torch.Tensor))
+        return graph.forward
+
+    activate = torch.compile(_functions(torch)["gated_activation"], backend=backend)
+    for width in (64, 32, 128):
+        for tokens in (1, 2, 8, 100):
+            activate(kernels._by_tokens(torch.ones(tokens, width)))
+    assert widths == [64, 64, 32, 32, 128, 128]
 
 
 def test_inputs_come_from_the_seed() -> None:
