@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from operator_tables import FOLDERS, PROFILES, WEIGHT_BYTES, WITHOUT_PEERS, Table, Tables
+from profile_tables import elementwise_of_all
 from scipy.optimize import least_squares
 
 from servesim.catalog import Parallelism
@@ -70,6 +71,15 @@ LATENT_LAUNCH = "b200-sxm"
 once a step, and with starts that CUDA graphs hide in service: 58 microseconds and more where B200 takes 14."""
 
 ROUTERS_SOURCE = "scripts/measure_routers.py on one H200, PyTorch 2.11, CUDA 13"
+GDDR = ("l40s",)
+"""Caches of GPUs with such memory are fast beside it: what a kernel finds there takes a third of the time. Those of
+GPUs with HBM are no faster than it."""
+ELEMENTWISE_SOURCES = (
+    "servesim profile of H100 and H200 (benchmarks/profiles)",
+    "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000",
+)
+"""Of GPUs with HBM, and with GDDR."""
+
 PROFILE_SOURCE = "LLMServingSim layer profiles (MIT), vLLM 0.19, Llama-3.1-8B in bf16"
 
 Floats = NDArray[np.float64]
@@ -427,7 +437,8 @@ def sections(tables: Tables, name: str, found: dict[str, Any]) -> list[Section]:
         tables.all_reduce(name),
         partial(predict_all_reduce, link_bytes_per_s=d.link_bytes_per_s),
     )
-    add("elementwise", e.Elementwise, ELEMENTWISE_SEARCH, tables.elementwise(), predict_elementwise)
+    moved = tables.elementwise() if name in GDDR else elementwise_of_all()
+    add("elementwise", e.Elementwise, ELEMENTWISE_SEARCH, moved, predict_elementwise)
     if "gemm.bf16" in found:
         gemm = found["gemm.bf16"]
         for kv in ("bf16", "fp8"):
@@ -503,7 +514,7 @@ def text(
         if section.name.removeprefix("gemm.") in FULL_PRECISION:
             lines.append(f'source = "{ROUTERS_SOURCE}"')
         if section.name == "elementwise":
-            lines.append('source = "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000"')
+            lines.append(f'source = "{ELEMENTWISE_SOURCES[name in GDDR]}"')
     return "\n".join(lines) + "\n"
 
 

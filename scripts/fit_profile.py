@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 from fit_coefficients import (
     DECODE_SEARCH,
     ELEMENTWISE_SEARCH,
@@ -43,43 +41,18 @@ from fit_coefficients import (
     relative_errors,
     rounded,
 )
-from operator_tables import WEIGHT_BYTES, Table
+from profile_tables import PROFILES, Share, attention, elementwise, experts, gemm, shares_of
 
-from servesim.catalog import model as catalog_model
 from servesim.latency import efficiency as e
 from servesim.latency.coefficients import fitted
-from servesim.profiler.elementwise import elementwise as elementwise_operators
-from servesim.profiles.native import read_facts
 
 FITTED = ROOT / "servesim" / "latency" / "fitted"
-PROFILES = ROOT / "benchmarks" / "profiles"
 PAGE = ROOT / "docs" / "how-to" / "profile-a-gpu.md"
 
 BEGIN, END = "<!-- errors: scripts/fit_profile.py renews this -->\n", "<!-- end -->"
 
-NOT_PRICED = ("embedding", "cache_write")
-"""Kernels that `servesim.latency.efficiency.Elementwise` is not for: once a step, and part of attention."""
-
 Fits = Mapping[str, Any]
 """Coefficients by section."""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A folder of a profile with the tables of one degree of tensor parallelism, and its ``profile.json``."""
-
-    path: Path
-    facts: dict[str, Any]
-
-    @property
-    def ranks(self) -> int:
-        """Degree of tensor parallelism."""
-        return int(self.path.name.removeprefix("tp"))
-
-    def rows(self, table: str) -> pl.DataFrame | None:
-        """Return a table, or None if there is none."""
-        file = self.path / f"{table}.csv"
-        return pl.read_csv(file) if file.exists() else None
 
 
 def main() -> None:
@@ -102,28 +75,18 @@ def main() -> None:
     PAGE.write_text(with_errors(PAGE.read_text(encoding="utf-8"), sorted(gpus)), encoding="utf-8")
 
 
-def shares_of(folders: Sequence[Path]) -> dict[str, list[Share]]:
-    """Return the tables in *folders* by GPU."""
-    found: dict[str, list[Share]] = {}
-    for folder in folders:
-        facts = read_facts(folder)
-        found.setdefault(str(facts["gpu"]), []).extend(
-            Share(path, facts) for path in sorted(folder.glob("tp*"))
-        )
-    return found
-
-
 def fit_all(gpu: str, shares: Sequence[Share]) -> Fits:
     """Return the coefficients that fit the rows best."""
     return {section.name: rounded(fit(section)) for section in sections(gpu, shares)}
 
 
 def default(gpu: str, shares: Sequence[Share]) -> Fits:
-    """Return the coefficients that *gpu* has by default, fitted to tables of others."""
+    """Return the coefficients that *gpu* has by default, as far as they are fitted to tables of others."""
     known = fitted(gpu)
     return {
         section.name: section.kind(**{f.name: known[section.name][f.name] for f in fields(section.kind)})
         for section in sections(gpu, shares)
+        if section.name != "elementwise"
     }
 
 
@@ -168,7 +131,8 @@ def with_errors(page: str, gpus: Sequence[str]) -> str:
             f"{LABELS[gpu]}, {LABELS.get(name.removesuffix('-profile'), name)}" for name in (gpu, *others)
         ]
         for section, entry in told.items():
-            foreign = [f"{entry['error_median_of'][name]:.3f}" for name in others]
+            of = entry["error_median_of"]
+            foreign = [f"{of[name]:.3f}" if name in of else "" for name in others]
             rows.setdefault(section, []).extend(
                 [f"{entry['error_median']:.3f} ({entry['error_p90']:.2f})", *foreign]
             )
@@ -203,113 +167,6 @@ def sections(gpu: str, shares: Sequence[Share]) -> Iterator[Section]:
             predict=predict_elementwise,
             **ELEMENTWISE_SEARCH,
         )
-
-
-def gemm(shares: Sequence[Share], dtype: str) -> Table | None:
-    """Return all matrices in *dtype*."""
-    found = []
-    for share in shares:
-        dense = share.rows("dense")
-        if dense is None:
-            continue
-        rows = dense.filter(pl.col("operator").str.ends_with(f" {dtype}"))
-        shape = rows["operator"].str.extract_groups(r"matrix (?<n>\d+) x (?<k>\d+)").struct.unnest()
-        found.append(rows.select("time_s", m="tokens").hstack(shape.cast(pl.Float64)))
-    return _table(found, ("m", "n", "k"))
-
-
-def attention(shares: Sequence[Share], *, decode: bool) -> Table | None:
-    """Return decodes, or chunks, without windows, each with the write of its tokens to the KV cache."""
-    found = []
-    for share in shares:
-        model = share.facts["model"]
-        rows = share.rows("attention")
-        if rows is None:
-            continue
-        rows = rows.filter(pl.col("window") == 0, (pl.col("chunk") == 0) == decode)
-        if not decode:
-            rows = rows.filter(pl.col("sequences") == 0)
-        kv_heads = max(1, model["kv_heads"] // share.ranks)
-        shape = {"head_dim": model["head_dim"], "heads": model["heads"] / share.ranks}
-        token_bytes = 2 * kv_heads * model["head_dim"] * WEIGHT_BYTES["bf16"]
-        written = written_s(share, rows["sequences" if decode else "chunk"])
-        found.append(
-            rows.select(
-                pl.col("time_s") + written,
-                "start",
-                "context",
-                sequences=pl.col("sequences") if decode else pl.lit(1),
-                tokens="chunk",
-                token_bytes=pl.lit(token_bytes),
-                **{name: pl.lit(float(value)) for name, value in shape.items()},
-            )
-        )
-    chunks = ("sequences", "tokens", "start", "heads", "head_dim")
-    return _table(found, ("sequences", "context", "token_bytes") if decode else chunks)
-
-
-def written_s(share: Share, tokens: pl.Series) -> pl.Series:
-    """Return what writing keys and values of so many tokens to the cache of a layer takes: before its attention."""
-    dense = share.rows("dense")
-    if dense is None:
-        return pl.zeros(len(tokens), eager=True)
-    rows = dense.filter(pl.col("operator") == "cache_write").sort("tokens")
-    return pl.Series(np.interp(tokens, rows["tokens"], rows["time_s"]))
-
-
-def elementwise(gpu: str, shares: Sequence[Share]) -> Table | None:
-    """Return norms, rotations and activations by what they move."""
-    found = []
-    for share in shares:
-        dense = share.rows("dense")
-        if dense is None:
-            continue
-        for name, _, kernel in elementwise_operators(
-            catalog_model(share.facts["model"]["name"]), share.ranks
-        ):
-            if name not in NOT_PRICED:
-                rows = dense.filter(pl.col("operator") == name)
-                moved = [kernel(tokens).moved_bytes for tokens in rows["tokens"]]
-                found.append(rows.select("time_s", moved_bytes=pl.Series(moved, dtype=pl.Float64)))
-    table = _table(found, ("moved_bytes",))
-    if table is None:
-        return None
-    peaks = device(gpu)
-    same = {"bytes_per_s": peaks.bytes_per_s, "cache_bytes": peaks.cache_bytes}
-    constant = {name: np.full(len(table), value) for name, value in same.items()}
-    return Table(table.columns | constant, table.seconds)
-
-
-def experts(shares: Sequence[Share]) -> Table | None:
-    """Return routed experts."""
-    found = []
-    for share in shares:
-        rows = share.rows("experts")
-        if rows is None:
-            continue
-        moe = catalog_model(share.facts["model"]["name"]).moe
-        assert moe is not None
-        hidden = share.facts["model"]["hidden_size"]
-        found.append(
-            rows.select(
-                "time_s",
-                pairs=pl.col("tokens") * moe.experts_per_token,
-                visited="experts",
-                hidden=pl.lit(float(hidden)),
-                weights=pl.lit(3.0 * hidden * moe.intermediate_size / share.ranks),
-            )
-        )
-    return _table(found, ("pairs", "visited", "hidden", "weights"))
-
-
-def _table(found: Sequence[pl.DataFrame], columns: Sequence[str]) -> Table | None:
-    """Return one row for each shape, since shares of several models have some in common; None: there is none."""
-    if not any(frame.height for frame in found):
-        return None
-    frame = pl.concat(found).group_by(columns).agg(pl.col("time_s").median()).sort(columns)
-    return Table(
-        {name: frame[name].cast(pl.Float64).to_numpy() for name in columns}, frame["time_s"].to_numpy()
-    )
 
 
 if __name__ == "__main__":

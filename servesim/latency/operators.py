@@ -315,11 +315,11 @@ def kv_bytes_per_token_layer(model: ModelArchitecture, tensor_parallel: int) -> 
 def _elementwise_elements(model: ModelArchitecture, ranks: int) -> float:
     """Return how many elements move between the multiplications for a token, embedding excepted.
 
-    Two norms with residual (4 widths each), rotation of queries and keys (2 widths), and the activation of
-    dense MLPs and shared experts (its matrices' widths); that of routed experts is part of `Experts`. A router of
-    32 bits has its input written once more, twice as wide.
+    Two norms with residual (4 widths each), rotation of queries and keys (2 widths; in latent attention values are put
+    together with them), and the activation of dense MLPs and shared experts (its matrices' widths); that of routed
+    experts is part of `Experts`. A router of 32 bits has its input written once more, twice as wide.
     """
-    attention = model.heads * model.head_dim + 2 * model.kv_heads * model.head_dim
+    attention = (model.heads + model.kv_heads) * model.head_dim
     if model.mla:
         attention = model.heads * (
             model.mla.qk_nope_head_dim + model.mla.qk_rope_head_dim + model.mla.v_head_dim

@@ -83,7 +83,10 @@ def test_files_tell_what_never_saw_their_rows(name: str) -> None:
     (other,) = {"h200-sxm", "h100-sxm"} - {name}
     for section, entry in fitted(f"{name}-profile").items():
         foreign = entry["error_median_of"]
-        assert entry["error_median"] < foreign["default"] < 0.3, section
+        if section == "elementwise":  # which the default takes from these rows
+            assert "default" not in foreign
+        else:
+            assert entry["error_median"] < foreign["default"] < 0.3, section
         if not section.startswith("experts"):
             assert foreign[f"{other}-profile"] < entry["error_median"] + 0.02, section
 

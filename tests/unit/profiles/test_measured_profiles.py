@@ -47,7 +47,7 @@ def ready(latency: Table | Roofline, of: LatencyContext) -> Table | Roofline:
     ("name", "dtype", "folder", "default_band"),
     [
         ("llama-3.1-8b", "bf16", "llama-3.1-8b", 0.08),
-        ("llama-3.1-8b", "fp8", "llama-3.1-8b-fp8", 0.15),
+        ("llama-3.1-8b", "fp8", "llama-3.1-8b-fp8", 0.16),
         ("qwen3-30b-a3b", "bf16", "qwen3-30b-a3b", 0.30),
     ],
 )
