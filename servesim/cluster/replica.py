@@ -156,29 +156,28 @@ class Replica(PagedMemory):
             request.target_tokens = room
         if not self.first_come_first_served:
             request.key = sort_key(self.scheduler, RequestView(request))
-        if self.late is None or self.planned == self.done:  # no step is in flight
-            is_first = self.queue.push(request)
-        else:
-            is_first = not (self.first_come_first_served and (self.queue or self.late))
-            self.late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
         self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
+        late, planned = self.late, self.planned - self.done
+        if late is None or not planned:  # it misses no step
+            if self.queue.push(request) and planned > 1:
+                self._cut(now)
+        elif (self.first_come_first_served and (self.queue or late)) or planned == 1 or not self._cut(now):
+            late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
+        else:  # the leap goes on for a step that is not scheduled yet
+            self.queue.push(request)
         if self.wake_s is None:
             self.idle_s += now - self.idle_since_s
             self._wake_at(now)
-        elif (
-            is_first
-            and self.planned - self.done > 1
-            and not self.batch.chunks
-            and len(self.running) < self.engine.max_num_seqs
-        ):
-            self._cut(now)
 
-    def _cut(self, now: float) -> None:
+    def _cut(self, now: float) -> bool:
         """Wake up when an arrival may be admitted instead of at the end of the leap.
 
-        That is at the end of the step in flight, or of the one after it, which is scheduled already.
+        That is at the end of the step in flight, or of the one after it, which is scheduled already. Return whether the
+        replica knows to wake up no sooner than that; where chunks go on, or no seat is free, it does not ask.
         """
+        if self.batch.chunks or len(self.running) >= self.engine.max_num_seqs:
+            return False
         if self.system.step_ends_over:  # a step that ends now is not in flight any more
             now = nextafter(now, inf)
         steps = steps_until(now, self.start_s, self.step_s, self.growth_s)
@@ -189,6 +188,7 @@ class Replica(PagedMemory):
         if steps < self.planned:
             self.planned = steps
             self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))
+        return steps <= self.planned
 
     def _settle(self, time_s: float) -> bool:
         """Take arrivals up to *time_s* into the queue, and return whether one of them is now the first."""
