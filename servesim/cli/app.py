@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -71,7 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         gc.disable()  # a process of one command: collecting while libraries load is a tenth of its start-up
     given = sys.argv[1:] if arguments is None else list(arguments)
-    return guarded(lambda: app(args=given, prog_name="servesim", standalone_mode=False), given)
+    return guarded(lambda: _command()(args=given, prog_name="servesim", standalone_mode=False), given)
+
+
+@cache
+def _command() -> Any:
+    """Return the commands as they are called, which typer would make anew, from all signatures, for every call."""
+    return typer.main.get_command(app)
 
 
 def console() -> NoReturn:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 
 from servesim.report.charts import Chart
@@ -94,6 +95,7 @@ def _resource(name: str) -> str:
     return (files("servesim.report") / name).read_text(encoding="utf-8")
 
 
+@cache
 def _bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script, from the package that carries them."""
     import vl_convert

@@ -52,6 +52,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self._counts = np.zeros(1 << (63 - _KEY_SHIFT), dtype=np.int64)  # pages that stay zero take no memory
+        self._low, self._end = len(self._counts), 0  # the keys that occur are from low to before end
 
     def add(self, values: Floats, weights: Counts) -> None:
         """Take in *values*, each as often as its weight."""
@@ -60,17 +61,19 @@ class Histogram:
             low = int(keys.min())
             counts = np.bincount(keys - low, weights=weights).astype(np.int64)
             self._counts[low : low + len(counts)] += counts
+            self._low, self._end = min(self._low, low), max(self._end, low + len(counts))
 
     def order_statistics(
         self, ranks: Sequence[int], pieces: Iterator[tuple[Floats, Counts]]
     ) -> dict[int, float]:
         """Return the values of *ranks* (from 0) among all values, which *pieces* yield once more."""
-        up_to = np.cumsum(self._counts)
+        counts = self._counts[self._low : self._end]
+        up_to = np.cumsum(counts)
         keys = np.searchsorted(up_to, ranks, side="right")
         wanted = np.unique(keys)
         values_of, weights_of = [], []
         for values, weights in pieces:
-            near = np.isin(_keys(values), wanted)
+            near = np.isin(_keys(values) - self._low, wanted)
             values_of.append(values[near])
             weights_of.append(weights[near])
         values, weights = np.concatenate(values_of), np.concatenate(weights_of)
@@ -78,8 +81,8 @@ class Histogram:
         values, numbers = values[order], np.cumsum(weights[order])
         found = {}
         for rank, key in zip(ranks, keys.tolist(), strict=True):
-            first = int(up_to[key] - self._counts[key])  # values before this key
-            before = int(self._counts[wanted[wanted < key]].sum())  # those of them that were gathered
+            first = int(up_to[key] - counts[key])  # values before this key
+            before = int(counts[wanted[wanted < key]].sum())  # those of them that were gathered
             found[rank] = float(values[np.searchsorted(numbers, rank - first + before, side="right")])
         return found
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from servesim.measurements.workload import METRICS, STATISTICS, MeasuredRun
 from servesim.results import RunResult
+from servesim.scenario import Scenario
 
 REQUEST_METRICS = ("ttft_s", "tpot_s", "e2e_s")
 SERIES = ("running_requests", "waiting_requests")
@@ -168,12 +169,12 @@ def _was_saturated(run: MeasuredRun, result: RunResult) -> bool | None:
 
 
 def _beyond_capacity(run: MeasuredRun, concurrency: int, result: RunResult) -> bool:
-    pool = result.provenance["pools"][0]
-    settings = result.settings["cluster"]["pools"][0]
-    engine, replicas = settings["engine"], settings["replicas"]
+    scenario = result.scenario
+    assert isinstance(scenario, Scenario)  # of a replay, not loaded: its settings need not be read from text
+    pool = scenario.cluster.pools[0]
     load = run.requests.select((pl.col("prompt_tokens") + pl.col("output_tokens")).mean()).item()
-    tokens = pool["kv_blocks"] * engine["kv_block_tokens"] * replicas
-    seats = engine["max_num_seqs"] * settings["data_parallel"] * replicas
+    tokens = result.provenance["pools"][0]["kv_blocks"] * pool.engine.kv_block_tokens * pool.replicas
+    seats = pool.engine.max_num_seqs * pool.data_parallel * pool.replicas
     return bool(concurrency > seats or concurrency * load > tokens)
 
 

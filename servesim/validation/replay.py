@@ -13,7 +13,7 @@ from servesim.errors import ScenarioError
 from servesim.measurements.workload import LOAD, MeasuredRun
 from servesim.results import RunResult
 from servesim.scenario import Scenario
-from servesim.scenario.document import Mark, document_text, parse_document, read_document
+from servesim.scenario.document import Document, Mark, read_document
 from servesim.scenario.load import check_document
 from servesim.scenario.overrides import apply_overrides
 from servesim.simulation import simulate
@@ -82,10 +82,8 @@ def scenario_of(run: MeasuredRun, how: Replay, folder: Path) -> Scenario:
     if run.max_concurrency is not None:
         data["workload"]["max_concurrency"] = run.max_concurrency
     data["run"] = {"sample_interval_s": SAMPLE_INTERVAL_S} if run.series is not None else {}
-    document = parse_document(document_text(data), f"replay of {run.name}")
-    # Lines of a text that nobody has seen are no help.
-    document.keys.clear()
-    document.values = {(): Mark(document.label)}
+    label = f"replay of {run.name}"
+    document = Document(label, data, values={(): Mark(label)})
     apply_overrides(document, how.overrides)
     _check_complete(document.data, run)
     base = Path() if how.scenario is None else how.scenario.absolute().parent

@@ -28,7 +28,7 @@ from servesim.scenario import Scenario
 
 from .replications import queue
 
-REPETITIONS, SEEDS = 200, 5
+REPETITIONS, SEEDS = 200, 3
 FEWEST, MOST = 0.02 * REPETITIONS, 0.08 * REPETITIONS
 
 
@@ -67,7 +67,7 @@ def misses(cases: list[Case], metric: str, truth: float) -> int:
 
 def test_without_a_difference_the_interval_excludes_zero_in_5_percent_of_repetitions() -> None:
     """Two routers that toss coins of their own: same law, other draws. The mean time in a queue is a mean over
-    50 requests and five seeds, so that its differences are near normal, and symmetric because the two can be
+    50 requests and three seeds, so that its differences are near normal, and symmetric because the two can be
     swapped: Student's interval holds.
     """
     scenario = queue(8.0, replicas=10)
