@@ -73,7 +73,7 @@ once a step, and with starts that CUDA graphs hide in service: 58 microseconds a
 ROUTERS_SOURCE = "scripts/measure_routers.py on one H200, PyTorch 2.11, CUDA 13"
 GDDR = ("l40s",)
 """Caches of GPUs with such memory are fast beside it: what a kernel finds there takes a third of the time. Those of
-GPUs with HBM are no faster than it."""
+GPUs with HBM are no faster than it: measured on Hopper, taken for all."""
 ELEMENTWISE_SOURCES = (
     "servesim profile of H100 and H200 (benchmarks/profiles)",
     "LLMServingSim layer profiles (MIT) of RTX 4090 and RTX PRO 6000",

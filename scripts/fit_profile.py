@@ -123,21 +123,23 @@ def text(gpu: str, shares: Sequence[Share], found: Fits, others: Mapping[str, Fi
 
 def with_errors(page: str, gpus: Sequence[str]) -> str:
     """Return the page with the errors that the files of *gpus* tell: their own, another GPU's and the default's."""
-    heads, rows = [], dict[str, list[str]]()
+    columns: dict[str, dict[str, str]] = {}
     for gpu in gpus:
         told = fitted(f"{gpu}-profile")
-        others = list(next(iter(told.values()))["error_median_of"])
-        heads += [
-            f"{LABELS[gpu]}, {LABELS.get(name.removesuffix('-profile'), name)}" for name in (gpu, *others)
-        ]
+        columns[f"{LABELS[gpu]}, {LABELS[gpu]}"] = {
+            section: f"{entry['error_median']:.3f} ({entry['error_p90']:.2f})"
+            for section, entry in told.items()
+        }
         for section, entry in told.items():
-            of = entry["error_median_of"]
-            foreign = [f"{of[name]:.3f}" if name in of else "" for name in others]
-            rows.setdefault(section, []).extend(
-                [f"{entry['error_median']:.3f} ({entry['error_p90']:.2f})", *foreign]
-            )
-    lines = ["| rows of, coefficients of | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    lines += ["| " + " | ".join([f"`{section}`", *cells]) + " |" for section, cells in rows.items()]
+            for name, error in entry["error_median_of"].items():
+                of = LABELS.get(name.removesuffix("-profile"), name)
+                columns.setdefault(f"{LABELS[gpu]}, {of}", {})[section] = f"{error:.3f}"
+    rows = dict.fromkeys(section for cells in columns.values() for section in cells)
+    lines = ["| rows of, coefficients of | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        "| " + " | ".join([f"`{section}`", *(cells.get(section, "") for cells in columns.values())]) + " |"
+        for section in rows
+    ]
     before, _, after = page.partition(BEGIN)
     return before + BEGIN + "\n".join(lines) + "\n" + after[after.index(END) :]
 

@@ -95,11 +95,11 @@ def attention(shares: Sequence[Share], *, decode: bool) -> Table | None:
 
 
 def written_s(share: Share, tokens: pl.Series) -> pl.Series:
-    """Return what writing keys and values of so many tokens to the cache of a layer takes: before its attention."""
+    """Return what writing keys and values of so many tokens to a layer's cache takes; 0 where that was not measured."""
     dense = share.rows("dense")
-    if dense is None:
+    rows = None if dense is None else dense.filter(pl.col("operator") == "cache_write").sort("tokens")
+    if rows is None or rows.is_empty():
         return pl.zeros(len(tokens), eager=True)
-    rows = dense.filter(pl.col("operator") == "cache_write").sort("tokens")
     return pl.Series(np.interp(tokens, rows["tokens"], rows["time_s"]))
 
 

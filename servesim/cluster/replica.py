@@ -158,11 +158,11 @@ class Replica(PagedMemory):
             request.key = sort_key(self.scheduler, RequestView(request))
         self.queue_area_s -= now
         self.waiting_tokens += request.prompt_tokens
-        late, planned = self.late, self.planned - self.done
-        if late is None or not planned:  # it misses no step
-            if self.queue.push(request) and planned > 1:
+        late, ahead = self.late, self.planned - self.done
+        if late is None or not ahead:  # it misses no step
+            if self.queue.push(request) and ahead > 1:
                 self._cut(now)
-        elif (self.first_come_first_served and (self.queue or late)) or planned == 1 or not self._cut(now):
+        elif (self.first_come_first_served and (self.queue or late)) or ahead == 1 or not self._cut(now):
             late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
         else:  # the leap goes on for a step that is not scheduled yet
             self.queue.push(request)
@@ -174,7 +174,7 @@ class Replica(PagedMemory):
         """Wake up when an arrival may be admitted instead of at the end of the leap.
 
         That is at the end of the step in flight, or of the one after it, which is scheduled already. Return whether the
-        replica knows to wake up no sooner than that; where chunks go on, or no seat is free, it does not ask.
+        leap goes on until then; False where chunks go on or no seat is free.
         """
         if self.batch.chunks or len(self.running) >= self.engine.max_num_seqs:
             return False

@@ -16,8 +16,8 @@ from servesim.profiler.torch_attention import Attentions
 
 Call = Callable[[], object]
 
-COMPILED_WIDTHS = 64
-"""For how many widths a kernel between matrices is compiled."""
+COMPILED_MOST = 64
+"""How often a kernel between matrices is compiled: twice for a width, for one token and for more."""
 
 VOCABULARY_ROWS = 32768
 """Of the embedding that is measured: a look-up's time does not depend on them."""
@@ -42,7 +42,7 @@ class TorchKernels:
         self._random = torch.Generator(device=kind).manual_seed(seed)
         self._compiled: dict[str, Callable[..., object]] = {}
         if kind == "cuda":
-            torch._dynamo.config.recompile_limit = COMPILED_WIDTHS
+            torch._dynamo.config.recompile_limit = COMPILED_MOST
 
     def call(self, kernel: Local) -> Call:
         """Return a call that runs *kernel* once."""

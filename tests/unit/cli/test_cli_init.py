@@ -50,7 +50,9 @@ def test_the_gate_closes_when_the_router_gets_worse(project):
     path = project / "least_work.py"
     path.write_text(path.read_text().replace("min(work)", "max(work)"))
     path = project / "scenario.yaml"
-    path.write_text(path.read_text().replace("requests: 7200 ", "requests: 1800 "))  # a minute shows it
+    text = path.read_text()
+    assert "requests: 7200 " in text
+    path.write_text(text.replace("requests: 7200 ", "requests: 1800 "))  # a minute shows it
     tested = python("pytest", "-q", cwd=project)
     assert tested.returncode == 1
     assert "it serves within the SLO" in tested.stdout

@@ -31,21 +31,26 @@ def times(gaps: Gaps, *, windows: int, expected: float, clients: int = 1, seed: 
 
 
 @pytest.mark.parametrize(
-    ("gaps", "cv"),
+    ("shape", "weibull", "cv"),
     [
-        (one(1, clients=20), 1.0),
-        (one(0.25, clients=20), 2.0),
-        (one(4, clients=20), 0.5),
-        (one(0.5, weibull=True, clients=20), 5**0.5),
-        (one(2, weibull=True, clients=20), math.sqrt(4 / math.pi - 1)),
+        (1, False, 1.0),
+        (0.25, False, 2.0),
+        (4, False, 0.5),
+        (0.5, True, 5**0.5),
+        (2, True, math.sqrt(4 / math.pi - 1)),
     ],
 )
-@pytest.mark.parametrize("expected", [0.3, 7.0, 20_000.0])
-def test_gaps_have_mean_and_variation_across_windows(gaps: Gaps, cv: float, expected: float) -> None:
-    """Whether a window has many requests or less than one, the gaps of 20 clients, some 60,000 in all, have mean 1/rate
-    and the shape's variation. That gaps which the last window cuts off do not count biases the mean by cv^2 of 3,000.
+@pytest.mark.parametrize(("expected", "clients"), [(0.3, 20), (7.0, 20), (20_000.0, 1)])
+def test_gaps_have_mean_and_variation_across_windows(
+    shape: float, weibull: bool, cv: float, expected: float, clients: int
+) -> None:
+    """Whether a window has many requests or less than one, the gaps, some 60,000 in all, have mean 1/rate and the
+    shape's variation. That gaps which the last window cuts off do not count biases the mean by cv^2 of 3,000 at most.
     """
-    found = times(gaps, windows=math.ceil(3000 / expected), expected=expected, clients=20)
+    windows = math.ceil(60_000 / clients / expected)
+    found = times(
+        one(shape, weibull=weibull, clients=clients), windows=windows, expected=expected, clients=clients
+    )
     drawn = np.concatenate([np.diff(each) for each in found]) * expected
     assert drawn.mean() == pytest.approx(1.0, abs=5 * cv / len(drawn) ** 0.5)
     assert drawn.std() / drawn.mean() == pytest.approx(cv, rel=0.06)
