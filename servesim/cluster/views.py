@@ -77,7 +77,7 @@ class ReplicaGroup:
     replicas
         In order of their positions.
     load
-        Requests of each, kept up to date by the replicas.
+        Requests of each: counted where they are routed, and taken off by the replicas that they leave.
     """
 
     def __init__(self, replicas: Sequence[Replica], load: array[int]) -> None:
