@@ -54,7 +54,9 @@ def ready(latency: Table | Roofline, of: LatencyContext) -> Table | Roofline:
 def test_steps_of_tables_and_of_roofline(
     gpu_name: str, name: str, dtype: str, folder: str, default_band: float
 ) -> None:
-    """Fitted to the rows `roofline` is within 7 % of them in every step; the default, with vLLM's kernels, farther."""
+    """Fitted to the rows `roofline` is within 7 % of them in every step; the default, which has vLLM's kernels and not
+    PyTorch's, is as far off as docs/how-to/profile-a-gpu.md tells.
+    """
     of = context(name, dtype, gpu_name)
     table = ready(Table(path=PROFILES / f"{gpu_name}-{folder}"), of)
     shipped = Path(f"{gpu_name}-sxm-profile")
