@@ -69,8 +69,9 @@ class Group:
         PluginError
             If the answer is not a position in the group.
         """
+        route = self.route
         try:
-            position = self.route(RequestView(request), self.views)
+            position = route(RequestView(request), self.views)
         except Exception as error:
             raise failed("router", self.router, f"route of request {request.request_id}", error) from error
         try:

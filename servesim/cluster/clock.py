@@ -62,15 +62,19 @@ class Clock(Environment):
         """
         entries = self._entries
         while True:  # a condition here would keep CPython 3.11 from specializing the loop
-            if self._stopping or not entries:
-                return self._stopping
-            entry = entries[0]
+            if self._stopping:
+                return True
+            try:
+                entry = entries[0]
+            except IndexError:
+                return False
             now, priority, number, wakeup = entry
             self._now = now
-            if priority < STOP:
+            try:
+                callback = wakeup.callback
+            except AttributeError:  # an event of SimPy
                 self.step()
                 continue
-            callback = wakeup.callback
             next_s = callback(now)
             if entries[0] is not entry:  # the callback scheduled something that comes before its own place
                 entries.remove(entry)

@@ -39,21 +39,23 @@ class FrontEnd:
     __slots__ = (
         *(
             "_answers",
+            "_area_s",
             "_being_read",
+            "_clock",
             "_deliver_wakeup",
             "_free_s",
             "_hand_over_wakeup",
             "_on_leave",
         ),
-        *("_priority", "area_s", "costs", "handed_over_s", "replica", "system"),
+        *("_priority", "costs", "replica", "system"),
     )
 
     def __init__(self, costs: FrontEndCosts, replica: Replica, system: System) -> None:
         self.costs = costs
         self.replica = replica
         self.system = system
-        self.area_s = 0.0  # integral of the number of requests in it
-        self.handed_over_s = 0.0  # when it last did
+        self._clock = system.clock
+        self._area_s = 0.0  # what requests spend in it, all that has arrived
         self._free_s = [0.0] * costs.workers  # heap: when each worker has done all that has arrived
         self._being_read: list[tuple[float, int, Request]] = []  # heap by the time at which it is done
         self._answers: deque[tuple[float, Request]] = (
@@ -67,20 +69,21 @@ class FrontEnd:
     def enqueue(self, request: Request, now: float) -> None:
         """Take a request; hand it over when a worker has read it."""
         costs, free_s = self.costs, self._free_s
-        ready_s = max(now, free_s[0]) + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
+        begin_s = free_s[0]
+        if begin_s < now:  # noqa: PLR1730 (a call of max costs more than all else here)
+            begin_s = now
+        ready_s = begin_s + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
         heapreplace(free_s, ready_s)
-        self.area_s -= now
+        self._area_s += ready_s - now
         heappush(self._being_read, (ready_s, request.request_id, request))
         if ready_s <= now:
             self._hand_over(now)
         else:
-            self.system.clock.wake(self._hand_over_wakeup, ready_s, self._priority)
+            self._clock.wake(self._hand_over_wakeup, ready_s, self._priority)
 
     def _hand_over(self, now: float) -> None:
         """Hand over the next request that has been read; a wake-up comes for each."""
         request = heappop(self._being_read)[2]
-        self.area_s += now
-        self.handed_over_s = now
         self.system.front_ends += PACK_FRONT_END(request.request_id, now, self.costs.stream_s)
         self.replica.enqueue(request, now)
 
@@ -100,7 +103,7 @@ class FrontEnd:
         """Send the last token to the client."""
         received_s = now + self.costs.stream_s
         self._answers.append((received_s, request))
-        self.system.clock.wake(self._deliver_wakeup, received_s, self._priority + 1)
+        self._clock.wake(self._deliver_wakeup, received_s, self._priority + 1)
 
     def _deliver(self, now: float) -> None:
         """Tell of the clients that have their last token by now."""
@@ -117,15 +120,14 @@ class FrontEnd:
     def idle_since_s(self) -> float:
         """Return when it last did anything, the way of the last token included; asked for when all is done."""
         last_s = self.replica.idle_since_s + self.costs.stream_s if self.replica.completed else 0.0
-        return max(self.handed_over_s, last_s)
+        return max(*self._free_s, last_s)
 
     def close(self, now: float) -> None:
         """End the run: write down who is still in it, and fill in the replica's account."""
-        inside = sorted(request.request_id for _, _, request in self._being_read)
-        for request_id in inside:
+        for request_id in sorted(request_id for _, request_id, _ in self._being_read):
             row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
             self.system.front_ends += PACK_FRONT_END(request_id, NEVER, self.costs.stream_s)
             self.system.outcomes += OUTCOME.pack.pack(*row)
         account = self.replica.account
-        account.front_end_area_s = self.area_s + now * len(inside)
-        account.front_end_requests = len(inside)
+        account.front_end_area_s = self._area_s + sum(now - ready_s for ready_s, _, _ in self._being_read)
+        account.front_end_requests = len(self._being_read)

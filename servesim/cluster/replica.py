@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
-from operator import itemgetter
 from typing import cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
@@ -42,7 +41,6 @@ from servesim.policies.api import RequestView, Scheduler
 from servesim.policies.schedulers import FirstComeFirstServed
 
 PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
-FIRST = itemgetter(0)
 NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
@@ -168,7 +166,8 @@ class Replica(PagedMemory):
             self.queue.push(request)
         if self.wake_s is None:
             self.idle_s += now - self.idle_since_s
-            self._wake_at(now)
+            self.wake_s = now
+            self.clock.wake(self.wakeup, now, self.priority)
 
     def _cut(self, now: float) -> bool:
         """Wake up when an arrival may be admitted instead of at the end of the leap.
@@ -187,7 +186,8 @@ class Replica(PagedMemory):
             steps += 1
         if steps < self.planned:
             self.planned = steps
-            self._wake_at(boundary_s(self.start_s, self.step_s, self.growth_s, steps))
+            self.wake_s = wake_s = boundary_s(self.start_s, self.step_s, self.growth_s, steps)
+            self.clock.wake(self.wakeup, wake_s, self.priority)
         return steps <= self.planned
 
     def _settle(self, time_s: float) -> bool:
@@ -200,10 +200,6 @@ class Replica(PagedMemory):
     def waiting(self) -> list[Request]:
         """Return the requests that wait, in no order."""
         return [*self.queue, *(request for _, request in self.late or ())]
-
-    def _wake_at(self, time_s: float) -> None:
-        self.wake_s = time_s
-        self.clock.wake(self.wakeup, time_s, self.priority)
 
     # -- the boundary of a step -------------------------------------------------------------------------------------
 
@@ -320,8 +316,7 @@ class Replica(PagedMemory):
         sequences = len(decoding)
         # What is left of memory when every sequence takes one more block: nothing can run short before that is used.
         room_tokens = self.capacity_tokens - self.context_tokens - sequences * self.reserve_tokens
-        chunks = NO_CHUNKS
-        preempted = False
+        chunks, preempted = NO_CHUNKS, False
         if self.queue or self.prefilling or room_tokens < 0:
             running_before = len(self.running)
             sequences, chunks, preempted = self._compose(now)
@@ -334,19 +329,20 @@ class Replica(PagedMemory):
                 self.done = done = 0
             if not (sequences or chunks):
                 return self._go_idle(now)
-            batch = self.batch
+            batch, price = self.batch, self.price
             batch.sequences = sequences
             batch.context_tokens = self.context_tokens + sequences if sequences else 0
             batch.chunks = chunks
             try:
-                step_s, growth_s, limit = self.price(batch)
+                step_s, growth_s, limit = price(batch)
             except Exception as error:
                 raise failed("latency model", self.latency, f"price({batch})", error) from error
             if chunks:
                 step_s, limit = self._with_chunks(step_s, limit)
             if preempted:  # and nothing admitted: the next boundary must try
                 limit = 1
-            self.start_s, self.step_s, self.growth_s, self.limit = now, step_s, growth_s, limit
+            self.start_s, self.step_s, self.growth_s = now, step_s, growth_s
+            self.limit = limit
         else:
             step_s, growth_s = self.step_s, self.growth_s
         # How many steps can follow at once: until a request finishes, the price ends or the KV cache is full.
@@ -511,8 +507,12 @@ class Replica(PagedMemory):
     def write_segment(self) -> None:
         """Write down the segment that has ended."""
         batch, done = self.batch, self.done
-        chunks = batch.chunks
         self.steps += done
+        chunk_tokens = 0
+        chunks = batch.chunks
+        if chunks:
+            for tokens, _ in chunks:
+                chunk_tokens += tokens
         self.system.segments += PACK_SEGMENT(
             self.index,
             self.start_s,
@@ -521,7 +521,7 @@ class Replica(PagedMemory):
             done,
             batch.sequences,
             batch.context_tokens,
-            sum(map(FIRST, chunks)) if chunks else 0,
+            chunk_tokens,
             len(chunks),
         )
 
