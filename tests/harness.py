@@ -161,8 +161,9 @@ def run(
     loop: Loop = OPEN,
     horizon_s: float | None = None,
     front_end: FrontEndCosts | None = None,
+    ahead: bool = True,
 ) -> Run:
-    """Simulate *requests* and return the rows."""
+    """Simulate *requests* and return the rows; *ahead* False has front ends hand over by events only."""
     buffers = Buffers()
     system = System(buffers)
     settings = settings or engine()
@@ -187,6 +188,8 @@ def run(
         for account in accounts
     ]
     front_ends = [] if front_end is None else [FrontEnd(front_end, member, system) for member in members]
+    for entrance in front_ends:
+        entrance._ahead = entrance._ahead and ahead
     group = Group("model", members, load, router, entrances=front_ends or None)
     arrivals = loop.arrivals(
         iter([frame(requests)]), [group], system=system, recorder=buffers, horizon_s=horizon_s

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from servesim.cluster.leap import boundary_s, steps_until
-from servesim.cluster.replica import NEVER, PACK_OUTCOME, UNFINISHED, Replica
+from servesim.cluster.queues import FifoQueue
+from servesim.cluster.replica import NEVER, PACK_OUTCOME, UNFINISHED, Expected, Replica
 
 
 def close(replica: Replica, now: float) -> None:
@@ -17,6 +20,20 @@ def close(replica: Replica, now: float) -> None:
     _write_unfinished(replica)
     replica.note_peak()
     _fill_in(replica, now, busy_s)
+
+
+def send_back(replica: Replica, now: float) -> list[Expected]:
+    """Take those out of the queue that were expected in it at *now* or later, and return them."""
+    too_late = [entry for entry in replica.expected if entry[0] >= now]
+    if too_late:
+        replica.queue_area_s = too_late[0][2]
+    for time_s, request, _ in too_late:
+        replica.waiting_tokens -= request.prompt_tokens
+        if replica.late and (time_s, request) in replica.late:
+            replica.late.remove((time_s, request))
+        else:
+            cast("FifoQueue", replica.queue).remove(request)
+    return too_late
 
 
 def _book_ended_steps(replica: Replica, now: float) -> None:

@@ -1,9 +1,10 @@
 """The front end of a replica: what a request passes before its engine's queue, and its tokens after the engine.
 
 A request waits for one of the workers (first come, first served), which speak HTTP and tokenize, and joins the queue of
-the engine when its worker is done. How long that takes is known when it arrives, so it costs one event. On the way
-back every token takes the same time to the client, side by side: that moves what clients see, not the engine, and
-costs an event only where somebody waits for answers (`servesim.cluster.closed_loop`).
+the engine when its worker is done. How long that takes is known when it arrives. Where the replica reaches no boundary
+until then, as is the rule, the request is handed over ahead of time; otherwise it costs an event. On the way back every
+token takes the same time to the client, side by side: that moves what clients see, not the engine, and costs an event
+only where somebody waits for answers (`servesim.cluster.closed_loop`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from heapq import heappop, heappush, heapreplace
 
 from servesim.catalog import FrontEndCosts
 from servesim.cluster.clock import ARRIVAL, Wakeup
+from servesim.cluster.closing import send_back
 from servesim.cluster.records import FRONT_END, OUTCOME, STATES
 from servesim.cluster.replica import NEVER, Replica
 from servesim.cluster.request import Request
@@ -38,6 +40,7 @@ class FrontEnd:
 
     __slots__ = (
         *(
+            "_ahead",
             "_answers",
             "_area_s",
             "_being_read",
@@ -62,6 +65,8 @@ class FrontEnd:
             deque()
         )  # on their way, by the time at which they get there
         self._on_leave: Callable[[Request, float], None] | None = None
+        # Whether requests may be handed over ahead of time: they are read and wait in their order, and nobody listens.
+        self._ahead = costs.workers == 1 and replica.first_come_first_served
         # Among simultaneous events: after arrivals, before ends of steps, each at a place of its own.
         self._priority = ARRIVAL + 1 + 2 * replica.index
         self._hand_over_wakeup, self._deliver_wakeup = Wakeup(self._hand_over), Wakeup(self._deliver)
@@ -75,6 +80,16 @@ class FrontEnd:
         ready_s = begin_s + (costs.request_s + costs.prompt_token_s * request.prompt_tokens)
         heapreplace(free_s, ready_s)
         self._area_s += ready_s - now
+        self.system.front_ends += PACK_FRONT_END(request.request_id, ready_s, costs.stream_s)
+        replica = self.replica
+        if (
+            self._ahead
+            and now < ready_s < replica.wake_s
+            and not self._being_read
+            and request.prompt_tokens < replica.context_limit  # it is not refused
+        ):
+            replica.expect(request, ready_s, now)
+            return
         heappush(self._being_read, (ready_s, request.request_id, request))
         if ready_s <= now:
             self._hand_over(now)
@@ -83,9 +98,7 @@ class FrontEnd:
 
     def _hand_over(self, now: float) -> None:
         """Hand over the next request that has been read; a wake-up comes for each."""
-        request = heappop(self._being_read)[2]
-        self.system.front_ends += PACK_FRONT_END(request.request_id, now, self.costs.stream_s)
-        self.replica.enqueue(request, now)
+        self.replica.enqueue(heappop(self._being_read)[2], now)
 
     # -- answers ----------------------------------------------------------------------------------------------------
 
@@ -97,6 +110,7 @@ class FrontEnd:
     @on_leave.setter
     def on_leave(self, listener: Callable[[Request, float], None]) -> None:
         self._on_leave = listener
+        self._ahead = False
         self.replica.on_leave = self._send if self.costs.stream_s > 0.0 else listener
 
     def _send(self, request: Request, now: float) -> None:
@@ -124,6 +138,8 @@ class FrontEnd:
 
     def close(self, now: float) -> None:
         """End the run: write down who is still in it, and fill in the replica's account."""
+        sent_back = send_back(self.replica, now)
+        self._being_read += [(ready_s, request.request_id, request) for ready_s, request, _ in sent_back]
         for request_id in sorted(request_id for _, request_id, _ in self._being_read):
             row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
             self.system.front_ends += PACK_FRONT_END(request_id, NEVER, self.costs.stream_s)

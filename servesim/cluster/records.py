@@ -75,8 +75,8 @@ VISIBLE = RowFormat({"request_id": "q", "visible_s": "d"})
 """When a request that reasons first emits a token that the user sees; written before its outcome."""
 
 FRONT_END = RowFormat({"request_id": "q", "enqueued_s": "d", "stream_s": "d"})
-"""When a request left its front end for the engine's queue (NaN: not by the end of the run), and how long its tokens
-take to the client; written before its outcome, for replicas that have a front end."""
+"""When a request leaves its front end for the engine's queue, and how long its tokens take to the client; written when
+it arrives, for replicas that have a front end. A later row, with NaN, says that the run ended before."""
 
 SPECULATION = RowFormat(
     {"request_id": "q", "decode_steps": "i", "decode_steps_drawn": "i", "decode_tokens_drawn": "i"}

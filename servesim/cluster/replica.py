@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
-from typing import cast
+from typing import TypeAlias, cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
@@ -43,6 +43,9 @@ from servesim.policies.schedulers import FirstComeFirstServed
 PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
 NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
+IDLE = -inf
+Expected: TypeAlias = tuple[float, Request, float]
+"""When a request joins the queue, it, and the queue's integral before."""
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
 STOP, LENGTH, PROMPT_TOO_LONG = map(FINISH_REASONS.index, ("stop", "length", "prompt_too_long"))
 PREEMPTED, READMITTED, RESUMED, REFUSED = map(
@@ -72,13 +75,12 @@ class Replica(PagedMemory):
 
     # fmt: off
     __slots__ = (
-        "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock",
-        "completed", "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine",
-        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index",
-        "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position",
-        "prefill_blocks", "prefilling", "price", "priority", "queue", "queue_area_s", "reserve_tokens", "running",
-        "scheduler", "start_s", "step_blocks", "step_s", "step_tokens", "steps", "system", "waiting_tokens", "wake_s",
-        "wakeup",
+        "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock", "completed",
+        "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine", "expected",
+        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "late", "latency", "leap",
+        "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks", "prefilling", "price",
+        "priority", "queue", "queue_area_s", "reserve_tokens", "running", "scheduler", "start_s", "step_blocks",
+        "step_s", "step_tokens", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
     )
     # fmt: on
 
@@ -106,12 +108,13 @@ class Replica(PagedMemory):
         self.on_leave: Callable[[Request, float], None] | None = None  # hears of who finished or was rejected
 
         self.wakeup = Wakeup(self._boundary)
-        self.wake_s: float | None = None  # when the next boundary is due; None: idle
+        self.wake_s = IDLE  # when the next boundary is due
         self.priority = STEP_END + account.replica
 
         self.queue = queue_for(scheduler)
         # Arrivals that the step in flight was scheduled without, and so is the next one: asynchronous scheduling.
         self.late: deque[tuple[float, Request]] | None = deque() if engine.async_scheduling else None
+        self.expected: deque[Expected] = deque()  # arrivals that were put into the queue ahead of time
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
@@ -164,10 +167,28 @@ class Replica(PagedMemory):
             late.append((nextafter(now, inf) if self.system.step_ends_over else now, request))
         else:  # the leap goes on for a step that is not scheduled yet
             self.queue.push(request)
-        if self.wake_s is None:
+        if self.wake_s == IDLE:
             self.idle_s += now - self.idle_since_s
             self.wake_s = now
             self.clock.wake(self.wakeup, now, self.priority)
+
+    def expect(self, request: Request, time_s: float, now: float) -> None:
+        """Take a request into the queue ahead of time: it joins at *time_s*, after the last one and before a boundary.
+
+        Nothing that the replica does can come between; `views` and `closing` leave out who is only expected.
+        """
+        expected = self.expected
+        while expected and expected[0][0] < now:
+            expected.popleft()
+        expected.append((time_s, request, self.queue_area_s))
+        self.enqueue(request, time_s)
+
+    def only_expected(self) -> list[Request]:
+        """Return the requests in the queue that have not joined it yet: those of the present do after arrivals."""
+        expected, now = self.expected, self.clock.now
+        if not expected or expected[-1][0] < now:
+            return []
+        return [request for time_s, request, _ in expected if time_s >= now]
 
     def _cut(self, now: float) -> bool:
         """Wake up when an arrival may be admitted instead of at the end of the leap.
@@ -533,7 +554,7 @@ class Replica(PagedMemory):
             raise InvariantError(
                 f"replica {self.index}: idle at {now} s with {len(self.queue)} requests in its queue"
             )
-        self.wake_s = None
+        self.wake_s = IDLE
         self.idle_since_s = now
         self.limit = self.planned = 0
         self.batch.sequences = self.batch.context_tokens = 0
@@ -577,7 +598,7 @@ class Replica(PagedMemory):
 
     def is_idle(self) -> bool:
         """Return whether it has nothing to do."""
-        return self.wake_s is None
+        return self.wake_s == IDLE
 
     def busy_s(self, now: float) -> float:
         """Return for how long the replica has worked by *now*."""

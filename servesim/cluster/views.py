@@ -35,7 +35,7 @@ class LiveReplicaView:
     def waiting_requests(self) -> int:
         """Requests in its queue."""
         replica = self._replica
-        return len(replica.queue) + len(replica.late or ())
+        return len(replica.queue) + len(replica.late or ()) - len(replica.only_expected())
 
     @property
     def running_requests(self) -> int:
@@ -45,7 +45,8 @@ class LiveReplicaView:
     @property
     def waiting_tokens(self) -> int:
         """Tokens that requests in its queue still have to prefill."""
-        return self._replica.waiting_tokens
+        replica = self._replica
+        return replica.waiting_tokens - sum([request.prompt_tokens for request in replica.only_expected()])
 
     @property
     def running_tokens(self) -> int:

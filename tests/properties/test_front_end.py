@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from properties.strategies import engines, latencies, loops, requests, session_requests
 from servesim.catalog import FrontEndCosts
 from servesim.cluster.closed_loop import OPEN
-from servesim.policies.routers import LeastRequests, PowerOfTwo, RoundRobin
+from servesim.policies.routers import LeastRequests, LeastTokens, PowerOfTwo, RoundRobin
 
 TIMES_S = st.sampled_from([0.0, 0.125, 0.25, 0.3, 1e-18, 2.0])
 front_ends = st.builds(
@@ -57,6 +57,55 @@ def test_leap_equals_step(load, settings_, latency, costs, replicas, router, sto
             getattr(leaping, name).view(np.uint8), getattr(stepping, name).view(np.uint8)
         ), name
     assert leaping.accounts == stepping.accounts
+
+
+class Watcher(LeastTokens):
+    """Route by tokens, and remember all that views said."""
+
+    def reset(self, context):
+        """Remember nothing yet."""
+        self.seen = []
+
+    def route(self, request, replicas):
+        """Note the state of every replica."""
+        self.seen += [
+            (view.waiting_requests, view.waiting_tokens, view.running_requests, view.running_tokens)
+            for view in replicas
+        ]
+        return super().route(request, replicas)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    requests(),
+    engines(),
+    st.just(Linear(base_s=0.25)) | latencies,
+    front_ends.map(lambda costs: replace(costs, workers=1)),
+    st.integers(1, 2),
+    st.sampled_from([None, 1.0, 3.0, 17.3]),
+)
+def test_handing_over_ahead_of_time_changes_nothing(work, settings_, latency, costs, replicas, stop_s):
+    """What is known when a request arrives is the same as what comes of an event: rows, accounts, views, any end."""
+    watchers = Watcher(), Watcher()
+    ahead, by_events = (
+        run(
+            work,
+            settings=settings_,
+            latency=latency,
+            replicas=replicas,
+            router=watcher,
+            stop_s=stop_s,
+            front_end=costs,
+            ahead=ahead,
+        )
+        for ahead, watcher in zip((True, False), watchers, strict=True)
+    )
+    for name in ("outcomes", "segments", "events", "front_ends"):
+        assert np.array_equal(getattr(ahead, name).view(np.uint8), getattr(by_events, name).view(np.uint8)), (
+            name
+        )
+    assert ahead.accounts == by_events.accounts
+    assert watchers[0].seen == watchers[1].seen
 
 
 @settings(max_examples=200, deadline=None)
