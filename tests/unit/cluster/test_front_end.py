@@ -83,6 +83,71 @@ def test_who_is_being_read_at_the_end_is_unfinished():
     assert result.accounts[0].front_end_area_s == 2.0 + 3.5 + 2.5
 
 
+class Watcher:
+    """Route to the only replica and remember what it said of its queue."""
+
+    def reset(self, context):
+        """Remember nothing yet."""
+        self.seen = []
+
+    def route(self, request, replicas):
+        """Note the queue."""
+        self.seen.append((replicas[0].waiting_requests, replicas[0].waiting_tokens))
+        return 0
+
+
+def test_routers_see_the_queue_without_those_who_are_being_read():
+    """Who arrives at 2.25 s joins at 3 s, after arrivals of that time, and waits for the end of a step at 3.75 s."""
+    watcher = Watcher()
+    work = [(0, 1, 20), (2.25, 7, 1), (2.5, 5, 1), (3.0, 1, 1), (3.25, 1, 1)]
+    result = run(work, router=watcher, front_end=FrontEndCosts(request_s=0.75))
+    assert watcher.seen == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 7)]
+    assert result.times("scheduled_s")[:2] == [0.75, 3.75]
+
+
+def test_simultaneous_arrivals_see_the_same_queue():
+    """Two arrivals at 2.375 s, when another request joins: neither sees it in the queue, nor the other one."""
+    watcher = Watcher()
+    work = [(0, 1, 20), (2.25, 7, 1), (2.375, 5, 1), (2.375, 1, 1), (2.45, 1, 1)]
+    run(work, router=watcher, front_end=FrontEndCosts(request_s=0.125))
+    assert watcher.seen == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 7)]
+
+
+@pytest.mark.parametrize(("stop_s", "enqueued", "waiting"), [(3.0, None, 0), (3.25, 3.0, 1)])
+def test_a_run_may_end_when_a_request_is_just_read(stop_s, enqueued, waiting):
+    """A run ends before all else of its last moment, so who would join the queue then has not."""
+    result = run([(0, 1, 5), (2.25, 1, 1)], front_end=FrontEndCosts(request_s=0.75), stop_s=stop_s)
+    account = result.accounts[0]
+    assert enqueued_s(result) == [0.75, enqueued]
+    assert (account.waiting, account.front_end_requests) == (waiting, 1 - waiting)
+    assert account.queue_area_s == waiting * (stop_s - 3.0)
+    assert account.front_end_area_s == 0.75 + 0.75
+
+
+def test_a_prompt_that_is_too_long_is_refused_in_the_middle_of_a_leap():
+    """It leaves the load of its replica when it is refused, at 3 s, and not when it arrives."""
+    loads = []
+
+    class Loads(Watcher):
+        def route(self, request, replicas):
+            loads.append(list(replicas.requests))
+            return 0
+
+    work = [(0, 1, 20), (2.25, 9000, 1), (2.5, 1, 1), (3.5, 1, 1)]
+    result = run(work, router=Loads(), settings=engine(kv_blocks=10), front_end=FrontEndCosts(request_s=0.75))
+    assert result.happenings() == [(3.0, "rejected", 1)]
+    assert loads == [[0], [1], [2], [2]]
+
+
+def test_nobody_overtakes_in_the_front_end():
+    """The one is read across a boundary, the next arrives after that: they join at 4.5 and 5.5 s, in their order."""
+    work = [(0, 1, 3), (0, 1, 30), (3.5, 1, 1), (4.25, 1, 1)]
+    result = run(work, front_end=FrontEndCosts(request_s=1.0))
+    assert result.times("finished_s")[0] == 4.0
+    assert enqueued_s(result)[2:] == [4.5, 5.5]
+    assert result.times("scheduled_s")[2:] == [5.0, 6.0]
+
+
 def test_a_client_thinks_once_it_has_the_last_token():
     """In a closed loop the think time starts a streaming delay after the last step: 1 + 0.5 + 2 is 3.5 s."""
     work = [(0, 1, 1, 0, "a", None), (0, 1, 1, 0, "a", 2.0)]
