@@ -114,7 +114,9 @@ class Replica(PagedMemory):
         self.queue = queue_for(scheduler)
         # Arrivals that the step in flight was scheduled without, and so is the next one: asynchronous scheduling.
         self.late: deque[tuple[float, Request]] | None = deque() if engine.async_scheduling else None
-        self.expected: deque[Expected] = deque()  # arrivals that were put into the queue ahead of time
+        self.expected: deque[Expected] = (
+            deque()
+        )  # put into the queue ahead of time; who has joined is dropped late
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
@@ -186,9 +188,9 @@ class Replica(PagedMemory):
     def only_expected(self) -> list[Request]:
         """Return the requests in the queue that have not joined it yet: those of the present do after arrivals."""
         expected, now = self.expected, self.clock.now
-        if not expected or expected[-1][0] < now:
-            return []
-        return [request for time_s, request, _ in expected if time_s >= now]
+        while expected and expected[0][0] < now:
+            expected.popleft()
+        return [request for _, request, _ in expected]
 
     def _cut(self, now: float) -> bool:
         """Wake up when an arrival may be admitted instead of at the end of the leap.

@@ -35,7 +35,8 @@ class LiveReplicaView:
     def waiting_requests(self) -> int:
         """Requests in its queue."""
         replica = self._replica
-        return len(replica.queue) + len(replica.late or ()) - len(replica.only_expected())
+        waiting = len(replica.queue) + len(replica.late or ())
+        return waiting - len(replica.only_expected()) if replica.expected else waiting
 
     @property
     def running_requests(self) -> int:
@@ -46,6 +47,8 @@ class LiveReplicaView:
     def waiting_tokens(self) -> int:
         """Tokens that requests in its queue still have to prefill."""
         replica = self._replica
+        if not replica.expected:
+            return replica.waiting_tokens
         return replica.waiting_tokens - sum([request.prompt_tokens for request in replica.only_expected()])
 
     @property
