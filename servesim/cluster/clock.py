@@ -72,7 +72,7 @@ class Clock(Environment):
             self._now = now
             try:
                 callback = wakeup.callback
-            except AttributeError:  # an event of SimPy
+            except AttributeError:  # an event of SimPy; errors of a callback are not caught here
                 self.step()
                 continue
             next_s = callback(now)

@@ -6,7 +6,8 @@ from typing import cast
 
 from servesim.cluster.leap import boundary_s, steps_until
 from servesim.cluster.queues import FifoQueue
-from servesim.cluster.replica import NEVER, PACK_OUTCOME, UNFINISHED, Expected, Replica
+from servesim.cluster.replica import NEVER, PACK_OUTCOME, UNFINISHED, Replica
+from servesim.cluster.request import Request
 
 
 def close(replica: Replica, now: float) -> None:
@@ -22,18 +23,19 @@ def close(replica: Replica, now: float) -> None:
     _fill_in(replica, now, busy_s)
 
 
-def send_back(replica: Replica, now: float) -> list[Expected]:
-    """Take those out of the queue that were expected in it at *now* or later, and return them."""
-    too_late = [entry for entry in replica.expected if entry[0] >= now]
-    if too_late:
-        replica.queue_area_s = too_late[0][2]
-    for time_s, request, _ in too_late:
-        replica.waiting_tokens -= request.prompt_tokens
-        if replica.late and (time_s, request) in replica.late:
-            replica.late.remove((time_s, request))
-        else:
-            cast("FifoQueue", replica.queue).remove(request)
-    return too_late
+def send_back(replica: Replica, now: float) -> Request | None:
+    """Take the request out of the queue that would have joined it at *now* or later, and return it."""
+    request = replica.expected
+    if request is None or not replica.expects(now):
+        return None
+    replica.queue_area_s = replica.expected_area_s
+    replica.waiting_tokens -= request.prompt_tokens
+    entry = (replica.expected_s, request)
+    if replica.late and entry in replica.late:
+        replica.late.remove(entry)
+    else:
+        cast("FifoQueue", replica.queue).remove(request)
+    return request
 
 
 def _book_ended_steps(replica: Replica, now: float) -> None:

@@ -65,7 +65,8 @@ class FrontEnd:
             deque()
         )  # on their way, by the time at which they get there
         self._on_leave: Callable[[Request, float], None] | None = None
-        # Whether requests may be handed over ahead of time: they are read and wait in their order, and nobody listens.
+        # Whether requests may be handed over ahead of time: they are read and wait in their order, and nobody is told
+        # of answers (`on_leave`, set before the first request).
         self._ahead = costs.workers == 1 and replica.first_come_first_served
         # Among simultaneous events: after arrivals, before ends of steps, each at a place of its own.
         self._priority = ARRIVAL + 1 + 2 * replica.index
@@ -85,13 +86,14 @@ class FrontEnd:
         if (
             self._ahead
             and now < ready_s < replica.wake_s
+            and replica.expected_s < now  # one at a time
             and not self._being_read
             and request.prompt_tokens < replica.context_limit  # it is not refused
         ):
-            replica.expect(request, ready_s, now)
+            replica.expect(request, ready_s)
             return
         heappush(self._being_read, (ready_s, request.request_id, request))
-        if ready_s <= now:
+        if ready_s <= now and replica.expected_s < now:
             self._hand_over(now)
         else:
             self._clock.wake(self._hand_over_wakeup, ready_s, self._priority)
@@ -128,7 +130,7 @@ class FrontEnd:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def is_idle(self) -> bool:
-        """Return whether it works on nothing."""
+        """Return whether nobody waits for an event here; the replica of who is handed over ahead of time is busy."""
         return not self._being_read
 
     def idle_since_s(self) -> float:
@@ -138,8 +140,9 @@ class FrontEnd:
 
     def close(self, now: float) -> None:
         """End the run: write down who is still in it, and fill in the replica's account."""
-        sent_back = send_back(self.replica, now)
-        self._being_read += [(ready_s, request.request_id, request) for ready_s, request, _ in sent_back]
+        request = send_back(self.replica, now)
+        if request is not None:
+            self._being_read.append((self.replica.expected_s, request.request_id, request))
         for request_id in sorted(request_id for _, request_id, _ in self._being_read):
             row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
             self.system.front_ends += PACK_FRONT_END(request_id, NEVER, self.costs.stream_s)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from math import inf, nextafter
-from typing import TypeAlias, cast
+from typing import cast
 
 from servesim.cluster.clock import STEP_END, Clock, Wakeup
 from servesim.cluster.engine import Engine
@@ -44,8 +44,6 @@ PACK_OUTCOME, PACK_SEGMENT = OUTCOME.pack.pack, SEGMENT.pack.pack
 NO_CHUNKS: list[tuple[int, int]] = []
 NEVER = float("nan")
 IDLE = -inf
-Expected: TypeAlias = tuple[float, Request, float]
-"""When a request joins the queue, it, and the queue's integral before."""
 COMPLETED, REJECTED, UNFINISHED = map(STATES.index, ("completed", "rejected", "unfinished"))
 STOP, LENGTH, PROMPT_TOO_LONG = map(FINISH_REASONS.index, ("stop", "length", "prompt_too_long"))
 PREEMPTED, READMITTED, RESUMED, REFUSED = map(
@@ -77,6 +75,7 @@ class Replica(PagedMemory):
     __slots__ = (
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock", "completed",
         "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine", "expected",
+        "expected_area_s", "expected_s",
         "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "late", "latency", "leap",
         "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks", "prefilling", "price",
         "priority", "queue", "queue_area_s", "reserve_tokens", "running", "scheduler", "start_s", "step_blocks",
@@ -114,9 +113,9 @@ class Replica(PagedMemory):
         self.queue = queue_for(scheduler)
         # Arrivals that the step in flight was scheduled without, and so is the next one: asynchronous scheduling.
         self.late: deque[tuple[float, Request]] | None = deque() if engine.async_scheduling else None
-        self.expected: deque[Expected] = (
-            deque()
-        )  # put into the queue ahead of time; who has joined is dropped late
+        self.expected: Request | None = None  # the last one that was put into the queue ahead of time
+        self.expected_s = -inf  # when it joins the queue; -inf: it has, by a boundary
+        self.expected_area_s = 0.0  # queue_area_s without it
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
@@ -174,23 +173,17 @@ class Replica(PagedMemory):
             self.wake_s = now
             self.clock.wake(self.wakeup, now, self.priority)
 
-    def expect(self, request: Request, time_s: float, now: float) -> None:
-        """Take a request into the queue ahead of time: it joins at *time_s*, after the last one and before a boundary.
+    def expect(self, request: Request, time_s: float) -> None:
+        """Take a request into the queue ahead of time: it is the next to join, at *time_s*, before the next boundary.
 
-        Nothing that the replica does can come between; `views` and `closing` leave out who is only expected.
+        Nothing that the replica does can come between; `views` and `closing` leave it out until then.
         """
-        expected = self.expected
-        while expected and expected[0][0] < now:
-            expected.popleft()
-        expected.append((time_s, request, self.queue_area_s))
+        self.expected, self.expected_s, self.expected_area_s = request, time_s, self.queue_area_s
         self.enqueue(request, time_s)
 
-    def only_expected(self) -> list[Request]:
-        """Return the requests in the queue that have not joined it yet: those of the present do after arrivals."""
-        expected, now = self.expected, self.clock.now
-        while expected and expected[0][0] < now:
-            expected.popleft()
-        return [request for _, request, _ in expected]
+    def expects(self, now: float) -> bool:
+        """Return whether a request is in the queue ahead of time; who joins at *now* does so after arrivals."""
+        return self.expected_s >= now
 
     def _cut(self, now: float) -> bool:
         """Wake up when an arrival may be admitted instead of at the end of the leap.
@@ -233,6 +226,7 @@ class Replica(PagedMemory):
         """
         if now != self.wake_s:  # a cut brought the wake-up forward
             return None
+        self.expected_s = -inf
         changed = False
         planned = self.planned
         steps = planned - self.done

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from servesim.cluster.replica import Replica
+from servesim.cluster.request import Request
 from servesim.policies.api import LiveColumn
 
 
@@ -35,8 +37,7 @@ class LiveReplicaView:
     def waiting_requests(self) -> int:
         """Requests in its queue."""
         replica = self._replica
-        waiting = len(replica.queue) + len(replica.late or ())
-        return waiting - len(replica.only_expected()) if replica.expected else waiting
+        return len(replica.queue) + len(replica.late or ()) - replica.expects(replica.clock.now)
 
     @property
     def running_requests(self) -> int:
@@ -47,9 +48,9 @@ class LiveReplicaView:
     def waiting_tokens(self) -> int:
         """Tokens that requests in its queue still have to prefill."""
         replica = self._replica
-        if not replica.expected:
-            return replica.waiting_tokens
-        return replica.waiting_tokens - sum([request.prompt_tokens for request in replica.only_expected()])
+        if replica.expects(replica.clock.now):
+            return replica.waiting_tokens - cast("Request", replica.expected).prompt_tokens
+        return replica.waiting_tokens
 
     @property
     def running_tokens(self) -> int:

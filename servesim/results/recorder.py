@@ -239,11 +239,12 @@ class _Arrivals:
         self.visible_s[position[own]] = rows["visible_s"][own]
 
     def read(self, rows: Rows) -> None:
-        """Take in when some of the requests left their front ends."""
+        """Take in when some of the requests leave their front ends, or that they never do."""
         assert self.front_end is not None, "only pools with a front end write such rows"
         position = rows["request_id"] - self.first_id
         own = (position >= 0) & (position < len(self.front_end))
-        self.front_end[position[own]] = rows[own]
+        for some in (own & ~np.isnan(rows["enqueued_s"]), own & np.isnan(rows["enqueued_s"])):
+            self.front_end[position[some]] = rows[some]  # that a run has ended is told after all else
 
     def count_steps(self, rows: Rows) -> None:
         """Take in how many decode steps some of the requests took."""

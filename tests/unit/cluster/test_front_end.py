@@ -12,6 +12,7 @@ import servesim
 from servesim import Scenario
 from servesim.catalog import FrontEndCosts, engine_version, engine_versions
 from servesim.cluster.closed_loop import Loop
+from servesim.cluster.replica import Replica
 from servesim.policies.routers import LeastRequests
 from servesim.testing import assert_results_equal, step_by_step
 
@@ -137,6 +138,22 @@ def test_a_prompt_that_is_too_long_is_refused_in_the_middle_of_a_leap():
     result = run(work, router=Loads(), settings=engine(kv_blocks=10), front_end=FrontEndCosts(request_s=0.75))
     assert result.happenings() == [(3.0, "rejected", 1)]
     assert loads == [[0], [1], [2], [2]]
+
+
+def test_a_run_may_end_at_the_boundary_at_which_a_request_joins(monkeypatch):
+    """Read at 2.75 s, admitted by the step that begins then: an interrupt just after that takes nothing back."""
+    boundary = Replica._boundary
+
+    def interrupted(replica, now):
+        next_s = boundary(replica, now)
+        if now == 2.75:
+            replica.clock.stop()
+        return next_s
+
+    monkeypatch.setattr(Replica, "_boundary", interrupted)
+    result = run([(0, 1, 20), (2.25, 1, 5)], latency=Linear(0.75), front_end=FrontEndCosts(request_s=0.5))
+    assert result.times("scheduled_s") == [0.5, 2.75]
+    assert (result.accounts[0].running, result.accounts[0].front_end_requests) == (2, 0)
 
 
 def test_nobody_overtakes_in_the_front_end():
