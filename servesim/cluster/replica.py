@@ -95,8 +95,7 @@ class Replica(PagedMemory):
         position: int,
     ) -> None:
         self.engine = engine
-        self.latency = latency
-        self.price = latency.price
+        self.latency, self.price = latency, latency.price
         self.leap, self.context_limit = engine.leap, engine.context_limit
         self.scheduler = scheduler
         self.first_come_first_served = type(scheduler) is FirstComeFirstServed
@@ -114,8 +113,8 @@ class Replica(PagedMemory):
         # Arrivals that the step in flight was scheduled without, and so is the next one: asynchronous scheduling.
         self.late: deque[tuple[float, Request]] | None = deque() if engine.async_scheduling else None
         self.expected: Request | None = None  # the last one that was put into the queue ahead of time
-        self.expected_s = -inf  # when it joins the queue; -inf: it has, by a boundary
-        self.expected_area_s = 0.0  # queue_area_s without it
+        # When it joins the queue (-inf: it has, by a boundary), and queue_area_s without it.
+        self.expected_s, self.expected_area_s = -inf, 0.0
         self.waiting_tokens = 0
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: list[Request] = []  # whose prompts the segment works on, in the order of its chunks
@@ -125,9 +124,8 @@ class Replica(PagedMemory):
         self.context_tokens = 0  # in the KV cache, of the decoding requests
         self.block_tokens = engine.kv_block_tokens
         self.step_tokens = engine.step_tokens  # that a step computes for each decoding request
-        self.reserve_tokens = (
-            self.block_tokens + engine.slot_tokens - 1
-        )  # enough for its next step, on top of its context
+        # Enough for the next step of one of them, on top of its context.
+        self.reserve_tokens = self.block_tokens + engine.slot_tokens - 1
         self.by_residue = [0] * engine.kv_block_tokens  # decoding requests, as in leap.blocks_held
         self.prefill_blocks = 0  # held by requests that prefill
         self.step_blocks = engine.step_blocks
