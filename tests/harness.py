@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -150,24 +149,6 @@ def frame(requests: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
     )
 
 
-def interrupt(replicas: Sequence[Replica], *, after: int) -> None:
-    """Have a run stopped in the *after*-th wake-up of its replicas."""
-    numbers = count(1)
-
-    def stopping(replica: Replica) -> Callable[[float], float | None]:
-        boundary = replica.wakeup.callback
-
-        def callback(now: float) -> float | None:
-            if next(numbers) == after:
-                replica.clock.stop()
-            return boundary(now)
-
-        return callback
-
-    for replica in replicas:
-        replica.wakeup.callback = stopping(replica)
-
-
 def run(
     requests: Sequence[tuple[Any, ...]],
     *,
@@ -181,12 +162,8 @@ def run(
     horizon_s: float | None = None,
     front_end: FrontEndCosts | None = None,
     ahead: bool = True,
-    stop_in: int | None = None,
 ) -> Run:
-    """Simulate *requests* and return the rows.
-
-    *ahead* False has front ends hand over by events only; *stop_in* interrupts the run in a wake-up of that number.
-    """
+    """Simulate *requests* and return the rows; *ahead* False has front ends hand over by events only."""
     buffers = Buffers()
     system = System(buffers)
     settings = settings or engine()
@@ -219,8 +196,6 @@ def run(
     )
     if stop_s is not None:
         system.clock.stop_at(stop_s)
-    if stop_in is not None:
-        interrupt(members, after=stop_in)
     arrivals.start()
     stopped = system.clock.run_until_stopped()
     ends_s = [

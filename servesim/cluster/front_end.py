@@ -1,10 +1,11 @@
 """The front end of a replica: what a request passes before its engine's queue, and its tokens after the engine.
 
-A request waits for one of the workers (first come, first served), which speak HTTP and tokenize, and joins the queue of
-the engine when its worker is done. How long that takes is known when it arrives. Where the replica reaches no boundary
-until then, as is the rule, the request is handed over ahead of time; otherwise it costs an event. On the way back every
-token takes the same time to the client, side by side: that moves what clients see, not the engine, and costs an event
-only where somebody waits for answers (`servesim.cluster.closed_loop`).
+A request waits for one of the workers (first come, first served), which speak HTTP and tokenize, and joins the queue
+of the engine when its worker is done. How long that takes is known when it arrives. Where the replica is at work,
+reaches no boundary until then, and nobody else is on the way to it, as is the rule, the request is handed over ahead
+of time; otherwise it costs an event. On the way back every token takes the same time to the client, side by side:
+that moves what clients see, not the engine, and costs an event only where somebody waits for answers
+(`servesim.cluster.closed_loop`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
+from math import inf
 
 from servesim.catalog import FrontEndCosts
 from servesim.cluster.clock import ARRIVAL, Wakeup
@@ -100,6 +102,7 @@ class FrontEnd:
 
     def _hand_over(self, now: float) -> None:
         """Hand over the next request that has been read; a wake-up comes for each."""
+        self.replica.expected_s = -inf  # who is expected was read before
         self.replica.enqueue(heappop(self._being_read)[2], now)
 
     # -- answers ----------------------------------------------------------------------------------------------------
@@ -143,10 +146,11 @@ class FrontEnd:
         request = send_back(self.replica, now)
         if request is not None:
             self._being_read.append((self.replica.expected_s, request.request_id, request))
-        for request_id in sorted(request_id for _, request_id, _ in self._being_read):
+        inside = sorted(self._being_read)  # summed in one order, whoever was expected
+        for request_id in sorted(request_id for _, request_id, _ in inside):
             row = (request_id, self.replica.index, NEVER, NEVER, NEVER, 0, 0, UNFINISHED, -1)
             self.system.front_ends += PACK_FRONT_END(request_id, NEVER, self.costs.stream_s)
             self.system.outcomes += OUTCOME.pack.pack(*row)
         account = self.replica.account
-        account.front_end_area_s = self._area_s + sum(now - ready_s for ready_s, _, _ in self._being_read)
-        account.front_end_requests = len(self._being_read)
+        account.front_end_area_s = self._area_s + sum(now - ready_s for ready_s, _, _ in inside)
+        account.front_end_requests = len(inside)

@@ -243,8 +243,9 @@ class _Arrivals:
         assert self.front_end is not None, "only pools with a front end write such rows"
         position = rows["request_id"] - self.first_id
         own = (position >= 0) & (position < len(self.front_end))
-        for some in (own & ~np.isnan(rows["enqueued_s"]), own & np.isnan(rows["enqueued_s"])):
-            self.front_end[position[some]] = rows[some]  # that a run has ended is told after all else
+        ended = np.isnan(rows["enqueued_s"])
+        for some in (own & ~ended, own & ended):  # a request may have a row of both kinds
+            self.front_end[position[some]] = rows[some]
 
     def count_steps(self, rows: Rows) -> None:
         """Take in how many decode steps some of the requests took."""

@@ -83,11 +83,8 @@ class Watcher(LeastTokens):
     front_ends.map(lambda costs: replace(costs, workers=1)),
     st.integers(1, 2),
     st.sampled_from([None, 1.0, 3.0, 17.3]),
-    st.none() | st.integers(1, 40),
 )
-def test_handing_over_ahead_of_time_changes_nothing(
-    work, settings_, latency, costs, replicas, stop_s, stop_in
-):
+def test_handing_over_ahead_of_time_changes_nothing(work, settings_, latency, costs, replicas, stop_s):
     """What is known when a request arrives is the same as what comes of an event: rows, accounts, views, any end."""
     watchers = Watcher(), Watcher()
     ahead, by_events = (
@@ -98,7 +95,6 @@ def test_handing_over_ahead_of_time_changes_nothing(
             replicas=replicas,
             router=watcher,
             stop_s=stop_s,
-            stop_in=stop_in,
             front_end=costs,
             ahead=ahead,
         )
