@@ -75,11 +75,11 @@ class Replica(PagedMemory):
     __slots__ = (
         "account", "batch", "batch_area_s", "block_tokens", "by_residue", "capacity_tokens", "clock", "completed",
         "context_limit", "context_tokens", "decode_step", "decoding", "done", "encoder_tokens", "engine", "expected",
-        "expected_area_s", "expected_s",
-        "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s", "index", "late", "latency", "leap",
-        "limit", "load", "on_leave", "output_tokens", "planned", "position", "prefill_blocks", "prefilling", "price",
-        "priority", "queue", "queue_area_s", "reserve_tokens", "running", "scheduler", "start_s", "step_blocks",
-        "step_s", "step_tokens", "steps", "system", "waiting_tokens", "wake_s", "wakeup",
+        "expected_area_s", "expected_s", "first_come_first_served", "growth_s", "hidden", "idle_s", "idle_since_s",
+        "index", "late", "latency", "leap", "limit", "load", "on_leave", "output_tokens", "planned", "position",
+        "prefill_blocks", "prefilling", "price", "priority", "queue", "queue_area_s", "reserve_tokens", "running",
+        "scheduler", "start_s", "step_blocks", "step_s", "step_tokens", "steps", "system", "waiting_tokens", "wake_s",
+        "wakeup",
     )
     # fmt: on
 
